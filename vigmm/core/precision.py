@@ -1,0 +1,26 @@
+"""Running a piece of work in a chosen float type without touching JAX's global configuration."""
+
+from __future__ import annotations
+
+import contextlib
+
+import jax
+
+from vigmm.core.struct import require
+
+__all__ = ["DTYPES", "precision"]
+
+DTYPES = ("float32", "float64")
+
+
+def precision(dtype: str) -> contextlib.AbstractContextManager[object]:
+    """A context in which `dtype` is available: 64-bit types are enabled inside it, and only there.
+
+    Raises:
+        SpecError: if `dtype` is neither float32 nor float64.
+    """
+    require(dtype in DTYPES, "dtype", "'float32' or 'float64'", dtype)
+    if dtype == "float64" and not jax.config.read("jax_enable_x64"):
+        context: contextlib.AbstractContextManager[object] = jax.enable_x64(True)
+        return context
+    return contextlib.nullcontext()

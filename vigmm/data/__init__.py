@@ -1,0 +1,1 @@
+"""Where rows come from: sources, one-pass moments, minibatches, device rows and synthetic data."""

@@ -1,0 +1,112 @@
+"""From what the user wrote to a file that can be read, and from a library's error to one that helps."""
+
+from __future__ import annotations
+
+import difflib
+import importlib.util
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from vigmm.core.errors import DataError
+
+__all__ = ["did_you_mean", "locate", "reading", "resolve_columns"]
+
+_PACKAGE = "pkg://"
+
+
+def locate(path: str | Path) -> Path:
+    """The existing, non-empty file that `path` names.
+
+    ``pkg://package.name/file`` is a file inside an installed package, found without importing it (a path in a
+    configuration must not execute code); anything else is a path of this machine, ``~`` included.
+
+    Raises:
+        DataError: if there is no such file or package, or it is a folder, a URL or empty.
+    """
+    text = str(path)
+    if text.startswith(_PACKAGE):
+        file = _in_package(text)
+    elif "://" in text:
+        raise DataError(f"{text}: only local files can be read; download it first and give its path")
+    else:
+        file = Path(text).expanduser()
+    if file.is_dir():
+        raise DataError(f"{text} is a folder; name one file in it")
+    if not file.exists():
+        raise DataError(f"{text}: no such file{did_you_mean(file.name, _names_beside(file))}")
+    if file.stat().st_size == 0:
+        raise DataError(f"{text} is empty (0 bytes)")
+    return file
+
+
+def _in_package(text: str) -> Path:
+    package, _, inner = text.removeprefix(_PACKAGE).partition("/")
+    top, *below = package.split(".")
+    parts = (*below, *inner.split("/"))
+    if not inner or not all(name.isidentifier() for name in (top, *below)) or ".." in parts:
+        raise DataError(f"{text}: write pkg://package.name/file")
+    try:
+        found = importlib.util.find_spec(top)  # of a top-level name: finds it, runs nothing
+    except (ImportError, ValueError):
+        found = None
+    folders = None if found is None else found.submodule_search_locations
+    if not folders:
+        raise DataError(f"{text}: there is no installed package {top!r}; install it or give another path")
+    files = [Path(folder, *parts) for folder in folders]
+    return next((file for file in files if file.exists()), files[0])
+
+
+def _names_beside(file: Path) -> list[str]:
+    try:
+        return sorted(entry.name for entry in file.parent.iterdir())
+    except OSError:
+        return []
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """``"; did you mean 'x'?"`` for the nearest known word, or nothing.
+
+    Example:
+        >>> did_you_mean("widht", ("width", "height"))
+        "; did you mean 'width'?"
+    """
+    near = difflib.get_close_matches(word, list(known), n=1)
+    return f"; did you mean {near[0]!r}?" if near else ""
+
+
+def resolve_columns(wanted: Iterable[str], known: tuple[str, ...], name: str) -> list[int]:
+    """Positions of the `wanted` columns among the `known` ones, in the order wanted.
+
+    Raises:
+        DataError: naming the first column that does not exist, or exists more than once, and what there is.
+    """
+    positions = []
+    for column in wanted:
+        count = known.count(column)
+        if count == 0:
+            shown = ", ".join(known[:20]) + (f", ... ({len(known)} in all)" if len(known) > 20 else "")
+            hint = did_you_mean(column, known) or "."
+            raise DataError(f"{name} has no column {column!r}{hint} It has: {shown}")
+        if count > 1:
+            raise DataError(f"{name} has {count} columns called {column!r}; give them different names")
+        positions.append(known.index(column))
+    return positions
+
+
+@contextmanager
+def reading(name: str, kind: str) -> Iterator[None]:
+    """Turn whatever a parser raises on a bad file into a `DataError` that names the file.
+
+    The parsers (NumPy, zip, Arrow, Pillow) document no closed list of errors, hence the broad clause;
+    running out of memory is not the file's fault and passes.
+    """
+    try:
+        yield
+    except (DataError, MemoryError):
+        raise
+    except Exception as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+        raise DataError(
+            f"{name} cannot be read as {kind}: {reason}. It may be damaged, cut short or of another kind"
+        ) from error

@@ -1,0 +1,191 @@
+"""Mean and covariance of any source in one pass, and the centring and scaling that follow from them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Num
+
+from vigmm.core.errors import DataError
+from vigmm.core.struct import state
+from vigmm.data.protocol import CHUNK, Source, blocks, check_finite, check_rows, check_weight
+
+__all__ = ["Moments", "Standardizer", "compute_moments"]
+
+
+@state
+class Moments:
+    """What one pass over the rows tells, in float64 and in the user's units.
+
+    Args:
+        count: sum of the sample weights; the number of rows without them.
+        rows: number of rows N.
+        mean: weighted mean.
+        cov: weighted population covariance (divided by `count`).
+        minimum: smallest value of each column, over rows of positive weight.
+        maximum: largest value of each column, over rows of positive weight.
+    """
+
+    count: float
+    rows: int
+    mean: Float[np.ndarray, " D"]
+    cov: Float[np.ndarray, "D D"]
+    minimum: Float[np.ndarray, " D"]
+    maximum: Float[np.ndarray, " D"]
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Moments of some rows: sum of weights, mean less a fixed shift, centred scatter, range."""
+
+    count: float
+    mean: Float[np.ndarray, " D"]
+    scatter: Float[np.ndarray, "D D"]
+    minimum: Float[np.ndarray, " D"]
+    maximum: Float[np.ndarray, " D"]
+
+    def merge(self, other: _Part) -> _Part:
+        """Chan, Golub and LeVeque's update: nothing is ever squared before it is centred."""
+        count = self.count + other.count
+        shift = other.mean - self.mean
+        between = np.outer(shift, shift) * (self.count * other.count / count)
+        return _Part(
+            count,
+            self.mean + shift * (other.count / count),
+            self.scatter + other.scatter + between,
+            np.minimum(self.minimum, other.minimum),
+            np.maximum(self.maximum, other.maximum),
+        )
+
+
+def compute_moments(
+    source: Source, *, weight: Float[np.ndarray, " N"] | None = None, chunk: int = CHUNK
+) -> Moments:
+    """Weighted moments of a source in one pass of `chunk` rows at a time, in float64.
+
+    E[x^2] - E[x]^2 loses every digit where the mean is far from zero. Here rows are first shifted by one of
+    them (so that a constant column has a variance of exactly 0), then centred per chunk, and the chunks are
+    merged about their means.
+
+    Args:
+        source: the rows.
+        weight: sample weights; ones by default.
+        chunk: rows per step of the pass; the result does not depend on it beyond rounding.
+
+    Returns:
+        The moments in the units of the source.
+
+    Raises:
+        DataError: for a NaN or infinite value (naming row and column), a bad weight, no rows, or values so
+            large that their square is not finite.
+
+    Example:
+        >>> from vigmm.data.arrays import ArraySource
+        >>> float(compute_moments(ArraySource([1e9 - 1, 1e9, 1e9 + 1, 1e9])).cov[0, 0])
+        0.5
+    """
+    check_rows(source, 1)
+    weights = None if weight is None else check_weight(weight, len(source), source.name)
+    shift: Float[np.ndarray, " D"] | None = None
+    total: _Part | None = None
+    with np.errstate(over="ignore", invalid="ignore"):  # an overflow is reported below, by column
+        for start, block in blocks(source, size=chunk):
+            check_finite(block, source, start=start)
+            rows = block.astype(np.float64)
+            heavy = None if weights is None else weights[start : start + len(rows)]
+            if heavy is not None and not heavy.all():
+                rows, heavy = rows[heavy > 0], heavy[heavy > 0]
+            if len(rows) == 0:
+                continue
+            shift = rows[0].copy() if shift is None else shift
+            part = _part_of(rows, heavy, shift)
+            total = part if total is None else total.merge(part)
+        assert total is not None, "check_weight leaves a row with positive weight"
+        assert shift is not None
+        cov = total.scatter / total.count
+    if not np.isfinite(cov).all():
+        column = source.columns[int(np.argmin(np.isfinite(np.diag(cov))))]
+        raise DataError(
+            f"{source.name}: column {column!r} spans values too large to square in float64; "
+            f"rescale it or take its log"
+        )
+    return Moments(
+        count=total.count,
+        rows=len(source),
+        mean=total.mean + shift,
+        cov=(cov + cov.T) / 2,
+        minimum=total.minimum,
+        maximum=total.maximum,
+    )
+
+
+def _part_of(
+    rows: Float[np.ndarray, "B D"], weight: Float[np.ndarray, " B"] | None, shift: Float[np.ndarray, " D"]
+) -> _Part:
+    """Moments of one block, which is overwritten."""
+    minimum, maximum = rows.min(axis=0), rows.max(axis=0)
+    rows -= shift
+    count = float(len(rows)) if weight is None else float(weight.sum())
+    mean = rows.mean(axis=0) if weight is None else weight @ rows / count
+    rows -= mean
+    scatter = rows.T @ rows if weight is None else (rows * weight[:, None]).T @ rows
+    return _Part(count, mean, scatter, minimum, maximum)
+
+
+@state
+class Standardizer:
+    """Centring and scaling per column, z = (x - center) / scale, and its undoing; always in float64.
+
+    Training happens in z; what leaves is put back: points by `inverse`, covariances by `inverse_cov`, and log
+    densities by log p(x) = log p(z) - `log_scale_sum`.
+
+    Args:
+        center: subtracted, in the user's units.
+        scale: divided by, in the user's units; positive.
+    """
+
+    center: Float[np.ndarray, " D"]
+    scale: Float[np.ndarray, " D"]
+
+    @staticmethod
+    def from_moments(moments: Moments) -> Standardizer:
+        """Zero mean and unit (population) standard deviation; a constant column is only centred."""
+        sd = np.sqrt(np.diag(moments.cov))
+        varies = (moments.maximum > moments.minimum) & (sd > 0)
+        return Standardizer(center=moments.mean.copy(), scale=np.where(varies, sd, 1.0))
+
+    @staticmethod
+    def identity(dim: int) -> Standardizer:
+        """The one that changes nothing."""
+        return Standardizer(center=np.zeros(dim), scale=np.ones(dim))
+
+    @property
+    def dim(self) -> int:
+        """Number of columns D."""
+        return int(self.center.shape[0])
+
+    @property
+    def log_scale_sum(self) -> float:
+        """Log volume of a unit of z in units of x, in nats: what to subtract from a log density of z."""
+        return float(np.log(self.scale).sum())
+
+    def forward(self, x: Num[Any, "*rows D"]) -> Float[np.ndarray, "*rows D"]:
+        """From the user's units to standardised ones.
+
+        Example:
+            >>> Standardizer(center=np.array([10.0]), scale=np.array([2.0])).forward([[14.0]]).tolist()
+            [[2.0]]
+        """
+        z: np.ndarray = (np.asarray(x, dtype=np.float64) - self.center) / self.scale
+        return z
+
+    def inverse(self, z: Num[Any, "*rows D"]) -> Float[np.ndarray, "*rows D"]:
+        """From standardised units back to the user's."""
+        x: np.ndarray = np.asarray(z, dtype=np.float64) * self.scale + self.center
+        return x
+
+    def inverse_cov(self, cov: Num[Any, "*batch D D"]) -> Float[np.ndarray, "*batch D D"]:
+        """A covariance (or any scatter) from standardised units back to the user's."""
+        return np.asarray(cov, dtype=np.float64) * np.outer(self.scale, self.scale)

@@ -1,0 +1,73 @@
+"""What the training loop asks of an estimator: the bound and a descent direction."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Protocol
+
+from jaxtyping import Array, Float
+
+from vigmm.core.struct import spec, state
+from vigmm.core.typing import Batch, PRNGKey
+from vigmm.families import Family
+from vigmm.models import Mixture, Prior
+
+__all__ = ["Estimate", "Estimator", "Objective"]
+
+
+@state
+class Estimate:
+    """A bound and a direction.
+
+    `elbo` is in nats for the whole data set, larger is better, with all constants, in the units of
+    the rows that were given. `grads` has the shape of the parameters and *descends* -elbo: a
+    gradient, or a natural gradient. `terms` are the named parts of the bound, which sum to it.
+    """
+
+    elbo: Float[Array, ""]
+    grads: Any
+    terms: dict[str, Float[Array, ""]]
+
+
+class Estimator(Protocol):
+    """One way to estimate the ELBO and a direction from a weighted batch."""
+
+    default_optimizer: ClassVar[str]
+    """Row of `vigmm.optim.OPTIMIZERS` for a user who names none."""
+
+    def check(self, model: Mixture, family: Family) -> None:
+        """Raise `SpecError` where the combination makes no sense, before anything is compiled."""
+        ...
+
+    def value(
+        self, model: Mixture, family: Family, params: Any, prior: Prior, batch: Batch, key: PRNGKey
+    ) -> dict[str, Float[Array, ""]]:
+        """The terms whose sum is the bound; only ``log_lik`` depends on the batch."""
+        ...
+
+    def estimate(
+        self, model: Mixture, family: Family, params: Any, prior: Prior, batch: Batch, key: PRNGKey
+    ) -> Estimate:
+        """The bound and a descent direction at `params`."""
+        ...
+
+
+@spec
+class Objective:
+    """What is optimised: a model, a family and an estimator, hashable and so static under ``jit``."""
+
+    model: Mixture
+    family: Family
+    estimator: Estimator
+
+    def __post_init__(self) -> None:
+        self.estimator.check(self.model, self.family)
+
+    def estimate(self, params: Any, prior: Prior, batch: Batch, key: PRNGKey) -> Estimate:
+        """The bound and a descent direction for this model and family."""
+        return self.estimator.estimate(self.model, self.family, params, prior, batch, key)
+
+    def value(
+        self, params: Any, prior: Prior, batch: Batch, key: PRNGKey
+    ) -> dict[str, Float[Array, ""]]:
+        """The terms of the bound for this model and family."""
+        return self.estimator.value(self.model, self.family, params, prior, batch, key)

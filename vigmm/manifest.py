@@ -1,0 +1,74 @@
+"""What it takes to understand and repeat a run, as one JSON-ready dictionary."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.metadata
+import platform
+from typing import Any
+
+import jax
+
+from vigmm import __version__
+from vigmm.core.outcome import Outcome
+from vigmm.core.specdict import to_dict
+from vigmm.data.sources import Source
+from vigmm.posterior import ElboReport
+
+__all__ = ["describe", "environment"]
+
+_PACKAGES = ("jax", "jaxlib", "optax", "numpyro", "chex", "numpy")
+
+
+def environment() -> dict[str, Any]:
+    """Versions and the device that computes."""
+    devices = jax.devices()
+    return {
+        "versions": {
+            "vigmm": __version__,
+            "python": platform.python_version(),
+            **{name: importlib.metadata.version(name) for name in _PACKAGES},
+        },
+        "platform": platform.platform(),
+        "device": {"platform": devices[0].platform, "kind": devices[0].device_kind, "count": len(devices)},
+    }
+
+
+def describe(
+    *,
+    source: Source,
+    recipe: Any,
+    prior: dict[str, Any],
+    outcome: Outcome,
+    elbo: ElboReport,
+    holdout: tuple[float, float] | None,
+    train_rows: int,
+    holdout_rows: int,
+    seconds: dict[str, float],
+) -> dict[str, Any]:
+    """The manifest of a finished fit."""
+    objective = recipe.objective
+    return {
+        **environment(),
+        "data": {
+            "name": source.name,
+            "rows": len(source),
+            "columns": list(source.columns),
+            "fingerprint": source.fingerprint(),
+            "train_rows": train_rows,
+            "holdout_rows": holdout_rows,
+        },
+        "model": to_dict(objective.model),
+        "prior": prior,
+        "family": to_dict(objective.family),
+        "estimator": to_dict(objective.estimator),
+        "optimizer": to_dict(recipe.optimizer),
+        "start": to_dict(recipe.start),
+        "train": to_dict(recipe.config),
+        "seed": recipe.seed,
+        "dtype": recipe.dtype,
+        "outcome": {**dataclasses.asdict(outcome), "status": outcome.status.value},
+        "elbo": dataclasses.asdict(elbo),
+        "holdout": None if holdout is None else {"mean_log_density": holdout[0], "se": holdout[1]},
+        "seconds": {name: round(value, 4) for name, value in seconds.items()},
+    }

@@ -1,0 +1,240 @@
+"""The Normal-Wishart distribution of a mean and a precision matrix, in the forms inference needs.
+
+    Lambda ~ Wishart(dof nu, rate B)     E[Lambda] = nu B^-1
+    mu | Lambda ~ Normal(loc m, (kappa Lambda)^-1)
+
+`NormalWishartParams` is the standard form, prior and posterior alike, with B as its Cholesky factor.
+`Natural` is the additive form: natural parameters up to constant factors, so that
+posterior = prior + sufficient statistics. Both are about a fixed centre c_k for each component,
+because E[x^2] - E[x]^2 in float32 destroys a tight cluster far from the origin.
+
+The unconstrained position of a component is (mu, log diag W, strict lower triangle of W), with W the
+lower-triangular *whitener*, Lambda = W^T W.
+
+References:
+    Bishop (2006), Pattern Recognition and Machine Learning, 10.2 and appendix B; Bartlett (1933)
+    for the Wishart's triangular factor.
+"""
+
+from __future__ import annotations
+
+import math
+
+import jax
+import jax.numpy as jnp
+from jax.scipy.special import digamma, gammaln, multigammaln, polygamma
+from jaxtyping import Array, Float
+
+from vigmm.core.struct import state
+from vigmm.core.typing import PRNGKey
+from vigmm.math.linalg import LOG_2PI, cholesky, einsum, log_diag_sum, outer, tril_inverse
+from vigmm.math.special import log_gamma_gap
+
+__all__ = [
+    "Natural",
+    "NormalWishartParams",
+    "entropy",
+    "expected_log_det",
+    "from_natural",
+    "kl",
+    "log_prob",
+    "pack",
+    "position_moments",
+    "sample",
+    "to_natural",
+    "unpack",
+]
+
+
+@state
+class NormalWishartParams:
+    """Standard parameters of K components, prior and posterior alike."""
+
+    loc: Float[Array, "K D"]
+    mean_precision: Float[Array, " K"]
+    dof: Float[Array, " K"]
+    rate_factor: Float[Array, "K D D"]
+
+
+@state
+class Natural:
+    """Additive parameters about `centre`, which is carried along and never updated.
+
+    count = kappa, first = kappa (m - c), second = B + kappa (m - c)(m - c)^T, dof = nu.
+    """
+
+    count: Float[Array, " K"]
+    first: Float[Array, "K D"]
+    second: Float[Array, "K D D"]
+    dof: Float[Array, " K"]
+    centre: Float[Array, "K D"]
+
+
+def to_natural(nw: NormalWishartParams, centre: Float[Array, "K D"]) -> Natural:
+    """Additive form about `centre`."""
+    offset = nw.loc - centre
+    rate = einsum("kij,klj->kil", nw.rate_factor, nw.rate_factor)
+    return Natural(
+        count=nw.mean_precision,
+        first=nw.mean_precision[:, None] * offset,
+        second=rate + nw.mean_precision[:, None, None] * outer(offset),
+        dof=nw.dof,
+        centre=centre,
+    )
+
+
+def from_natural(natural: Natural) -> NormalWishartParams:
+    """Standard form. Factors K matrices of size D x D; NaN where the rate is not positive definite."""
+    offset = natural.first / natural.count[:, None]
+    rate = natural.second - natural.count[:, None, None] * outer(offset)
+    return NormalWishartParams(
+        loc=natural.centre + offset,
+        mean_precision=natural.count,
+        dof=natural.dof,
+        rate_factor=cholesky(rate),
+    )
+
+
+def _half_dofs(dof: Float[Array, " K"], dim: int) -> Float[Array, "K D"]:
+    """(nu - D + i) / 2 for i = 1..D: shapes of the Gamma variables on the whitener's diagonal."""
+    return 0.5 * (dof[:, None] - jnp.arange(dim - 1, -1, -1, dtype=dof.dtype)[None])
+
+
+def expected_log_det(nw: NormalWishartParams) -> Float[Array, " K"]:
+    """E[log |Lambda|] = sum_i digamma((nu + 1 - i)/2) + D log 2 - log |B|."""
+    dim = nw.loc.shape[-1]
+    psi = jnp.sum(digamma(_half_dofs(nw.dof, dim)), axis=-1)
+    return psi + dim * math.log(2.0) - 2.0 * log_diag_sum(nw.rate_factor)
+
+
+def kl(q: NormalWishartParams, p: NormalWishartParams) -> Float[Array, " K"]:
+    """KL(q || p) of each component in nats, without cancelling terms of order N.
+
+    Wishart part, with h_i and p_i the half degrees of freedom of q and p and g = `log_gamma_gap`:
+    sum_i [g(h_i) - p_i digamma(h_i) + log Gamma(p_i)] - D(D-1)/4 + nu_q tr(B_p B_q^-1)/2
+    + nu_p (log|B_q| - log|B_p|)/2.
+    Normal part: D/2 (kappa_p/kappa_q - 1 - log(kappa_p/kappa_q)) + kappa_p nu_q |L_q^-1 (m_q - m_p)|^2 / 2.
+    """
+    dim = q.loc.shape[-1]
+    inverse = tril_inverse(q.rate_factor)
+    half_q, half_p = _half_dofs(q.dof, dim), _half_dofs(p.dof, dim)
+    gammas = jnp.sum(log_gamma_gap(half_q) - half_p * digamma(half_q) + gammaln(half_p), axis=-1)
+    trace = jnp.sum(einsum("kij,kjl->kil", inverse, p.rate_factor) ** 2, axis=(-2, -1))
+    log_det = 2.0 * (log_diag_sum(q.rate_factor) - log_diag_sum(p.rate_factor))
+    wishart = gammas - dim * (dim - 1) / 4 + 0.5 * q.dof * trace + 0.5 * p.dof * log_det
+    ratio = p.mean_precision / q.mean_precision
+    shift = einsum("kij,kj->ki", inverse, q.loc - p.loc)
+    normal = 0.5 * dim * (ratio - 1.0 - jnp.log(ratio))
+    return wishart + normal + 0.5 * p.mean_precision * q.dof * jnp.sum(shift**2, axis=-1)
+
+
+def unpack(u: Float[Array, "K P"], dim: int) -> tuple[Float[Array, "K D"], Float[Array, "K D"], Float[Array, "K D D"]]:
+    """(mu, log diag W, W) from a position of length P = D + D(D+1)/2."""
+    loc, log_diag, lower = u[..., :dim], u[..., dim : 2 * dim], u[..., 2 * dim :]
+    rows = []
+    start = 0
+    for i in range(dim):
+        # Row i of W, put together from slices: a gather and its scatter gradient are slower.
+        parts = [lower[..., start : start + i], jnp.exp(log_diag[..., i : i + 1])]
+        pad = [(0, 0)] * (u.ndim - 1) + [(0, dim - 1 - i)]
+        rows.append(jnp.pad(jnp.concatenate(parts, axis=-1), pad))
+        start += i
+    return loc, log_diag, jnp.stack(rows, axis=-2)
+
+
+def pack(loc: Float[Array, "K D"], log_diag: Float[Array, "K D"], lower: Float[Array, "K D D"]) -> Float[Array, "K P"]:
+    """The inverse layout of `unpack`: only the strict lower triangle of `lower` is read."""
+    rows, columns = jnp.tril_indices(loc.shape[-1], -1)
+    return jnp.concatenate([loc, log_diag, lower[..., rows, columns]], axis=-1)
+
+
+def log_prob(nw: NormalWishartParams, u: Float[Array, "K P"]) -> Float[Array, " K"]:
+    """Log density of the unconstrained position u, Jacobian included.
+
+    The volume element is |d Lambda / d W| = 2^D prod_i W_ii^i for Lambda = W^T W with W lower
+    triangular (Muirhead 1982, theorem 2.1.9), and another W_ii for the logarithm of the diagonal.
+    """
+    dim = nw.loc.shape[-1]
+    loc, log_diag, whitener = unpack(u, dim)
+    log_det = jnp.sum(log_diag, axis=-1)
+    shift = einsum("kij,kj->ki", whitener, loc - nw.loc)
+    normal = (
+        0.5 * dim * (jnp.log(nw.mean_precision) - LOG_2PI)
+        + log_det
+        - 0.5 * nw.mean_precision * jnp.sum(shift**2, axis=-1)
+    )
+    scaled = einsum("kij,kjl->kil", whitener, nw.rate_factor)
+    wishart = (nw.dof - dim - 1.0) * log_det - 0.5 * jnp.sum(scaled**2, axis=(-2, -1)) - _log_normaliser(nw)
+    return normal + wishart + _log_jacobian(log_diag)
+
+
+def _log_normaliser(nw: NormalWishartParams) -> Float[Array, " K"]:
+    """log Z of the Wishart: nu D/2 log 2 - nu/2 log |B| + log Gamma_D(nu/2)."""
+    dim = nw.loc.shape[-1]
+    powers = 0.5 * nw.dof * dim * math.log(2.0) - nw.dof * log_diag_sum(nw.rate_factor)
+    return powers + multigammaln(0.5 * nw.dof, dim)
+
+
+def _log_jacobian(log_diag: Float[Array, "K D"]) -> Float[Array, " K"]:
+    """log |d Lambda / d(log diag W, lower W)| = D log 2 + sum_i (i + 1) log W_ii."""
+    dim = log_diag.shape[-1]
+    power = jnp.arange(2, dim + 2, dtype=log_diag.dtype)
+    return dim * math.log(2.0) + einsum("kd,d->k", log_diag, power)
+
+
+def _expected_log_diag(nw: NormalWishartParams) -> Float[Array, "K D"]:
+    """E[log W_ii] = (digamma(h_i) + log 2)/2 - log L_ii."""
+    half = _half_dofs(nw.dof, nw.loc.shape[-1])
+    diag = jnp.diagonal(nw.rate_factor, axis1=-2, axis2=-1)
+    return 0.5 * (digamma(half) + math.log(2.0)) - jnp.log(diag)
+
+
+def entropy(nw: NormalWishartParams) -> Float[Array, " K"]:
+    """-E[log_prob(u)] over positions: E|W(mu - m)|^2 = D/kappa and E tr(B Lambda) = nu D."""
+    dim = nw.loc.shape[-1]
+    log_diag = _expected_log_diag(nw)
+    normal = 0.5 * dim * (jnp.log(nw.mean_precision) - LOG_2PI - 1.0)
+    wishart = (nw.dof - dim) * jnp.sum(log_diag, axis=-1) - 0.5 * nw.dof * dim - _log_normaliser(nw)
+    return -(normal + wishart + _log_jacobian(log_diag))
+
+
+def position_moments(nw: NormalWishartParams) -> tuple[Float[Array, "K P"], Float[Array, "K P"]]:
+    """Exact means and standard deviations of every coordinate of the position.
+
+    W = A L^-1 with A lower triangular, A_ii^2 ~ chi^2(nu - D + i), A_ij ~ N(0, 1) (Bartlett), and mu is a
+    Student t with nu - D + 1 degrees of freedom.
+    """
+    dim = nw.loc.shape[-1]
+    inverse = tril_inverse(nw.rate_factor)
+    half = _half_dofs(nw.dof, dim)
+    log_diag = _expected_log_diag(nw)
+    log_diag_sd = 0.5 * jnp.sqrt(polygamma(1, half))
+    expected_diag = math.sqrt(2.0) * jnp.exp(gammaln(half + 0.5) - gammaln(half))
+    variance_diag = jnp.maximum(2.0 * half - expected_diag**2, 0.0)
+    squares = inverse**2
+    # sum over the columns l of A with j <= l < i: what the rows of L^-1 above row i add up to.
+    above = jnp.cumsum(squares, axis=-2) - squares
+    lower_sd = jnp.sqrt(variance_diag[:, :, None] * squares + above)
+    variance = jnp.diagonal(einsum("kij,klj->kil", nw.rate_factor, nw.rate_factor), axis1=-2, axis2=-1)
+    scale = nw.mean_precision * jnp.maximum(nw.dof - dim - 1.0, 1.0)
+    mean = pack(nw.loc, log_diag, expected_diag[:, :, None] * inverse)
+    return mean, pack(jnp.sqrt(variance / scale[:, None]), log_diag_sd, lower_sd)
+
+
+def sample(nw: NormalWishartParams, key: PRNGKey) -> Float[Array, "K P"]:
+    """One draw of every component's position, by Bartlett's decomposition. Not differentiable in nu."""
+    dim = nw.loc.shape[-1]
+    key_diag, key_lower, key_loc = jax.random.split(key, 3)
+    dtype = nw.loc.dtype
+    log_gamma: Array = jax.random.loggamma(key_diag, _half_dofs(nw.dof, dim), dtype=dtype)
+    log_a = 0.5 * (log_gamma + math.log(2.0))
+    noise = jnp.tril(jax.random.normal(key_lower, nw.rate_factor.shape, dtype), -1)
+    bartlett = noise + jnp.exp(log_a)[:, :, None] * jnp.eye(dim, dtype=dtype)[None]
+    inverse = tril_inverse(nw.rate_factor)
+    whitener = einsum("kij,kjl->kil", bartlett, inverse)
+    log_diag = log_a - jnp.log(jnp.diagonal(nw.rate_factor, axis1=-2, axis2=-1))
+    # mu - m has covariance (kappa W^T W)^-1, so W (mu - m) sqrt(kappa) is standard normal.
+    epsilon = jax.random.normal(key_loc, nw.loc.shape, dtype)
+    shift = einsum("kij,kj->ki", tril_inverse(whitener), epsilon)
+    loc = nw.loc + shift / jnp.sqrt(nw.mean_precision)[:, None]
+    return pack(loc, log_diag, whitener)
