@@ -24,7 +24,7 @@ from vigmm.models import DataScale, Mixture
 from vigmm.optim import OPTIMIZERS, Optimizer
 from vigmm.posterior import ElboReport, Posterior
 from vigmm.posterior import elbo as evaluate_elbo
-from vigmm.train import KMeansStart, Progress, Start, Train
+from vigmm.train import KMeansStart, Progress, Start, Train, first_params
 from vigmm.train import train as run_training
 
 __all__ = ["Fit", "as_source", "default_estimator", "default_optimizer", "fit"]
@@ -63,9 +63,9 @@ def default_estimator(family: Family) -> Estimator:
     return ESTIMATORS[family.default_estimator]()
 
 
-def default_optimizer(estimator: Estimator) -> Optimizer:
-    """The optimiser of a user who names none."""
-    return OPTIMIZERS[estimator.default_optimizer]()
+def default_optimizer(estimator: Estimator, *, full_batch: bool) -> Optimizer:
+    """The optimiser of a user who names none; a full batch has no noise to average away."""
+    return OPTIMIZERS[estimator.default_optimizer[full_batch]]()
 
 
 def as_source(data: Any, columns: tuple[str, ...] | None = None) -> Source:
@@ -105,7 +105,7 @@ def fit(
         model: mixture, priors and largest number of components.
         family: what q is; conjugate by default.
         estimator: how the bound and its gradient are estimated; by default what suits the family.
-        optimizer: by default what suits the estimator.
+        optimizer: by default what suits the estimator, on minibatches or on the full batch.
         start: where q starts.
         train: batches, budget and stopping.
         seed: fixes every random choice.
@@ -130,7 +130,6 @@ def fit(
     """
     model, family = model or Mixture(), family or Conjugate()
     estimator = estimator or default_estimator(family)
-    optimizer = optimizer or default_optimizer(estimator)
     recipe = _Recipe(
         objective=Objective(model=model, family=family, estimator=estimator),
         optimizer=optimizer,
@@ -146,7 +145,7 @@ def fit(
 @dataclasses.dataclass(frozen=True)
 class _Recipe:
     objective: Objective
-    optimizer: Optimizer
+    optimizer: Optimizer | None
     start: Start
     config: Train
     seed: int
@@ -169,15 +168,17 @@ def _fit(
     chosen, kept = holdout_split(len(source), config.holdout, limit, rng.stream(root, "split"))
     rows = to_rows(source, standardizer, dtype, index=chosen if len(kept) else None, weight=weight)
     holdout = to_rows(source, standardizer, dtype, index=kept, weight=weight)
+    full_batch = config.sampler.steps_per_epoch(rows.x.shape[0]) == 1
+    optimizer = recipe.optimizer or default_optimizer(objective.estimator, full_batch=full_batch)
     clock.lap("read")
 
     first = recipe.start.first(
         model, family, prior, rows, rng.stream(root, "start"), config=config, progress=progress
     )
-    params = family.init(model, jax.block_until_ready(first))
+    params = first_params(model, family, jax.block_until_ready(first))
     clock.lap("start")
     result = run_training(
-        objective, recipe.optimizer, params, prior, rows, holdout, rng.stream(root, "fit"),
+        objective, optimizer, params, prior, rows, holdout, rng.stream(root, "fit"),
         config=config, progress=progress,
     )  # fmt: skip
     clock.lap("train")
@@ -202,7 +203,7 @@ def _fit(
     metrics = _in_data_units(result.metrics, float(np.sum(np.asarray(rows.weight, np.float64))), log_scale)
     manifest = describe(
         source=source,
-        recipe=recipe,
+        recipe=dataclasses.replace(recipe, optimizer=optimizer),
         prior=model.prior.describe(prior.components, scale),
         outcome=result.outcome,
         elbo=bound,

@@ -13,7 +13,11 @@ from vigmm import __version__
 from vigmm.core.outcome import Outcome
 from vigmm.core.specdict import to_dict
 from vigmm.data.sources import Source
+from vigmm.estimators import ESTIMATORS
+from vigmm.families import FAMILIES
+from vigmm.optim import OPTIMIZERS
 from vigmm.posterior import ElboReport
+from vigmm.train import STARTS
 
 __all__ = ["describe", "environment"]
 
@@ -60,10 +64,10 @@ def describe(
         },
         "model": to_dict(objective.model),
         "prior": prior,
-        "family": to_dict(objective.family),
-        "estimator": to_dict(objective.estimator),
-        "optimizer": to_dict(recipe.optimizer),
-        "start": to_dict(recipe.start),
+        "family": to_dict(objective.family, FAMILIES),
+        "estimator": to_dict(objective.estimator, ESTIMATORS),
+        "optimizer": to_dict(recipe.optimizer, OPTIMIZERS),
+        "start": to_dict(recipe.start, STARTS),
         "train": to_dict(recipe.config),
         "seed": recipe.seed,
         "dtype": recipe.dtype,

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import field
-from typing import Any, Literal
+from dataclasses import field, replace
+from typing import Literal
 
-from vigmm.core.errors import SpecError
 from vigmm.core.struct import part, require, spec
 from vigmm.data.sources import DataFile
 from vigmm.estimators import ESTIMATORS, Estimator
@@ -14,7 +13,7 @@ from vigmm.models import Mixture
 from vigmm.optim import OPTIMIZERS, Optimizer
 from vigmm.train import STARTS, Start, Train
 
-__all__ = ["Job", "Output", "default_kinds"]
+__all__ = ["Job", "Output"]
 
 
 @spec
@@ -45,8 +44,9 @@ class Job:
         data: the file of rows.
         model: the mixture.
         family: variational family; a row of `FAMILIES`.
-        estimator: of the bound and its gradient; a row of `ESTIMATORS`. The default depends on the family.
-        optimizer: a row of `OPTIMIZERS`. The default depends on the estimator.
+        estimator: of the bound and its gradient; a row of `ESTIMATORS`. A configuration that names none gets the
+            one that suits its family.
+        optimizer: a row of `OPTIMIZERS`; None for the one that suits the estimator and the batches.
         start: where the run starts; a row of `STARTS`.
         train: budget, batches and stopping.
         seed: every random choice of the run follows from it.
@@ -58,7 +58,7 @@ class Job:
     model: Mixture = field(default_factory=Mixture)
     family: Family = part(FAMILIES, "conjugate")
     estimator: Estimator = part(ESTIMATORS, "natural")
-    optimizer: Optimizer = part(OPTIMIZERS, "robbins_monro")
+    optimizer: Optimizer | None = field(default=None, metadata={"table": OPTIMIZERS})
     start: Start = part(STARTS, "kmeans")
     train: Train = field(default_factory=Train)
     seed: int = 0
@@ -69,35 +69,16 @@ class Job:
         require(0 <= self.seed < 2**32, "seed", "between 0 and 2**32 - 1", self.seed)
         self.estimator.check(self.model, self.family)
 
+    def resolved(self, *, rows: int) -> Job:
+        """The same job for `rows` rows, with nothing left open: steps that see all data have no noise to average.
 
-def default_kinds(model: Mixture, family: Family, *, estimator: str | None = None) -> dict[str, str]:
-    """The rows that a configuration means when it names no estimator or no optimiser.
-
-    The estimator is the first of `ESTIMATORS` that accepts the model and the family: the natural gradient
-    where there is one, else the pathwise. Natural gradients are followed at a Robbins-Monro rate, which is
-    what their theory asks for; any other gradient by Adam.
-
-    Args:
-        model: the mixture.
-        family: the variational family.
-        estimator: the estimator's row, if it was named.
-
-    Example:
-        >>> from vigmm.families import Conjugate, MeanField
-        >>> default_kinds(Mixture(), Conjugate())
-        {'estimator': 'natural', 'optimizer': 'robbins_monro'}
-        >>> default_kinds(Mixture(), MeanField())
-        {'estimator': 'pathwise', 'optimizer': 'adam'}
-    """
-    chosen = estimator or next((name for name, row in ESTIMATORS.items() if _accepts(row(), model, family)), "natural")
-    return {"estimator": chosen, "optimizer": "robbins_monro" if chosen == "natural" else "adam"}
-
-
-def _accepts(estimator: Any, model: Mixture, family: Family) -> bool:
-    try:
-        estimator.check(model, family)
-    except SpecError:
-        return False
-    return True
-
-
+        Example:
+            >>> job = Job(data=DataFile("x.npy"))
+            >>> type(job.resolved(rows=100).optimizer).__name__, type(job.resolved(rows=100_000).optimizer).__name__
+            ('Sgd', 'RobbinsMonro')
+        """
+        if self.optimizer is not None:
+            return self
+        held_out = min(round(self.train.holdout * rows), self.train.holdout_rows, max(rows - 1, 0))
+        full_batch = self.train.sampler.steps_per_epoch(max(rows - held_out, 1)) == 1
+        return replace(self, optimizer=OPTIMIZERS[self.estimator.default_optimizer[full_batch]]())

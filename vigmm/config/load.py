@@ -8,12 +8,11 @@ from typing import Any
 
 import yaml
 
-from vigmm.config.job import Job, default_kinds
+from vigmm.config.job import Job
 from vigmm.config.reader import CORE_SCALARS, Document, Path, parse
 from vigmm.core.errors import ConfigError
 from vigmm.core.specdict import from_dict, to_dict
 from vigmm.families import FAMILIES
-from vigmm.models import Mixture
 
 __all__ = ["load_job", "read_job", "to_yaml"]
 
@@ -70,27 +69,24 @@ def _text_of(path: FilePath) -> str:
 
 
 def _fill_in(values: dict[str, Any]) -> None:
-    """Put in the kinds that follow from others, so that the resolved configuration shows them.
+    """Drop empty sections, and name the estimator that suits the family where none is named.
 
-    Where a section is wrong this does nothing: reading it properly will say what is wrong with it.
+    Where the family is wrong this does nothing: reading it properly will say what is wrong with it.
     """
+    for name in [name for name, section in values.items() if section is None]:
+        del values[name]
     try:
-        family = from_dict(FAMILIES, values.get("family", "conjugate"))
-        model = from_dict(Mixture, values.get("model", {}))
+        family = from_dict(FAMILIES, values.get("family", _default("family")), default=_default("family"))
     except ConfigError:
         return
-    kinds = default_kinds(model, family, estimator=_kind(values.get("estimator")))
-    for name, kind in kinds.items():
-        section = values.get(name)
-        if section is None:
-            values[name] = kind
-        elif isinstance(section, dict) and "kind" not in section:
-            values[name] = {"kind": kind, **section}
+    section = values.setdefault("estimator", family.default_estimator)
+    if isinstance(section, dict) and "kind" not in section:
+        values["estimator"] = {"kind": family.default_estimator, **section}
 
 
-def _kind(section: Any) -> str | None:
-    kind = section.get("kind") if isinstance(section, dict) else section
-    return kind if isinstance(kind, str) else None
+def _default(name: str) -> str:
+    """The row that a section of a `Job` has by default."""
+    return str(Job.__dataclass_fields__[name].metadata["default"])
 
 
 def _located(error: ConfigError, document: Document) -> ConfigError:
@@ -119,4 +115,3 @@ for _kind_name, (_pattern, _first) in CORE_SCALARS.items():
     _Dumper.add_implicit_resolver(
         f"tag:yaml.org,2002:{_kind_name}", _pattern, [c if c != "\0" else "" for c in _first]
     )
-

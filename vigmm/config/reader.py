@@ -43,9 +43,7 @@ class _CoreLoader(yaml.SafeLoader):
 
 
 for _kind, (_pattern, _first) in CORE_SCALARS.items():
-    _CoreLoader.add_implicit_resolver(
-        _TAG + _kind, _pattern, [c if c != "\0" else "" for c in _first]
-    )
+    _CoreLoader.add_implicit_resolver(_TAG + _kind, _pattern, [c if c != "\0" else "" for c in _first])
 
 
 @dataclass
@@ -91,7 +89,9 @@ class Document:
             elif below is None:
                 below = {}
             elif not isinstance(below, dict):
-                raise ConfigError(f"{place}: {'.'.join(path[:depth])} is not a section, so nothing can be set in it")
+                raise ConfigError(
+                    f"{place}: {'.'.join(path[:depth])} is not a section, so nothing can be set in it"
+                )
             section[key] = below
             self.places.setdefault(path[:depth], place)
             section = below
@@ -102,13 +102,13 @@ class Document:
 
 
 def parse(text: str, name: str) -> Document:
-    """The document in `text`, which is called `name` in messages.
+    r"""The document in `text`, which is called `name` in messages.
 
     Raises:
         ConfigError: naming the place, if it is no YAML, has a repeated key, an alias or a foreign tag.
 
     Example:
-        >>> document = parse("train:\\n  passes: 1e1\\n", "job.yaml")
+        >>> document = parse("train:\n  passes: 1e1\n", "job.yaml")
         >>> document.values, document.place(("train", "passes"))
         ({'train': {'passes': 10.0}}, 'job.yaml:2:3')
     """
@@ -203,7 +203,9 @@ class _Walk:
     def _check_tag(self, node: yaml.Node, *allowed: str) -> None:
         if node.tag not in {_TAG + kind for kind in allowed}:
             shown = node.tag.replace(_TAG, "!!")
-            raise ConfigError(f"{self._at(node)}: the tag {shown} is not supported; a configuration holds plain values")
+            raise ConfigError(
+                f"{self._at(node)}: the tag {shown} is not supported; a configuration holds plain values"
+            )
 
     def _at(self, node: yaml.Node) -> str:
         if self._fixed is not None:

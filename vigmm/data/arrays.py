@@ -46,8 +46,7 @@ class ArraySource:
         return int(self._array.shape[0])
 
     def __getitem__(self, index: Index) -> Rows2D:
-        # asarray drops the memory-map class; the cast only acts where the byte order is foreign.
-        return np.asarray(self._array[index]).astype(self.dtype, copy=False)
+        return self._array[index].astype(self.dtype, copy=False)  # acts only where the byte order is foreign
 
     def fingerprint(self) -> str:
         """Digest of the content; see `vigmm.data.protocol.content_fingerprint`."""

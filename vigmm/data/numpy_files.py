@@ -39,7 +39,9 @@ class NpySource:
             try:
                 array = np.load(file, mmap_mode="r", allow_pickle=False)
             except ValueError as error:
-                raise DataError(f"{self.name}: {_PICKLED}") if _is_pickle(error) else error from error
+                if _is_pickle(error):
+                    raise DataError(f"{self.name}: {_PICKLED}") from error
+                raise
         self._rows = ArraySource(array, name=self.name)
         self.dim, self.dtype, self.columns = self._rows.dim, self._rows.dtype, self._rows.columns
 
@@ -73,12 +75,16 @@ class NpzSource:
         self.name = str(path) if name is None else name
         file = locate(path)
         _check_magic(file, self.name, b"PK", "npz")
-        with reading(self.name, "npz"), np.load(file, allow_pickle=False) as archive:
+        # Our own stream: NumPy leaves one that it opened to the garbage collector if the archive is bad.
+        with reading(self.name, "npz"), file.open("rb") as stream:
+            archive = np.load(stream, allow_pickle=False)
             chosen = _choose(key, tuple(archive.files), self.name)
             try:
                 array = archive[chosen]
             except ValueError as error:
-                raise DataError(f"{self.name}: {_PICKLED}") if _is_pickle(error) else error from error
+                if _is_pickle(error):
+                    raise DataError(f"{self.name}: {_PICKLED}") from error
+                raise
         self._rows = ArraySource(array, name=self.name)
         self.dim, self.dtype, self.columns = self._rows.dim, self._rows.dtype, self._rows.columns
 
@@ -94,7 +100,7 @@ class NpzSource:
 
 
 def _is_pickle(error: ValueError) -> bool:
-    return "pickle" in str(error)
+    return "pickle" in str(error) or "Python objects" in str(error)
 
 
 def _check_magic(file: Path, name: str, magic: bytes, kind: str) -> None:

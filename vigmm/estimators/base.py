@@ -31,8 +31,8 @@ class Estimate:
 class Estimator(Protocol):
     """One way to estimate the ELBO and a direction from a weighted batch."""
 
-    default_optimizer: ClassVar[str]
-    """Row of `vigmm.optim.OPTIMIZERS` for a user who names none."""
+    default_optimizer: ClassVar[tuple[str, str]]
+    """Rows of `vigmm.optim.OPTIMIZERS` for a user who names none: on minibatches, on the full batch."""
 
     def check(self, model: Mixture, family: Family) -> None:
         """Raise `SpecError` where the combination makes no sense, before anything is compiled."""

@@ -39,7 +39,7 @@ class Natural:
 
     tile: int | None = None
 
-    default_optimizer: ClassVar[str] = "robbins_monro"
+    default_optimizer: ClassVar[tuple[str, str]] = ("robbins_monro", "sgd")
 
     def __post_init__(self) -> None:
         require(self.tile is None or self.tile >= 1, "tile", ">= 1", self.tile)

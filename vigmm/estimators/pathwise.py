@@ -43,7 +43,7 @@ class Pathwise:
     entropy: Literal["closed", "stl"] = "closed"
     tile: int | None = None
 
-    default_optimizer: ClassVar[str] = "adam"
+    default_optimizer: ClassVar[tuple[str, str]] = ("adam", "adam")
 
     def __post_init__(self) -> None:
         require(self.num_samples >= 1, "num_samples", ">= 1", self.num_samples)

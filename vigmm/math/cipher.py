@@ -93,4 +93,5 @@ def _mix(half: _Words, subkey: UInt32[Array, " 2"]) -> _Words:
     word = (word ^ (word >> 16)) * jnp.uint32(0x7FEB352D)
     word = word + subkey[1]
     word = (word ^ (word >> 15)) * jnp.uint32(0x846CA68B)
-    return word ^ (word >> 16)
+    mixed: Array = word ^ (word >> 16)
+    return mixed

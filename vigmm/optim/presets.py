@@ -100,26 +100,33 @@ class Sgd:
 
 @spec
 class RobbinsMonro:
-    """Decreasing rates for stochastic natural gradients: (t + delay)^-forgetting.
+    """Decreasing rates for stochastic natural gradients: (t + delay)^-forgetting, cooled down at the end.
 
-    The sums of the rates and of their squares behave as Robbins and Monro (1951) ask for forgetting in
-    (0.5, 1]. `delay` is, for forgetting 1, the number of minibatches the start already counts for.
+    Forgetting in (0.5, 1] satisfies Robbins and Monro (1951): the sum of the rates diverges, that of
+    their squares does not. Values near 0.5 keep the rate, and with it the noise that frees
+    components from poor places, high for long; the cool-down then averages that noise away.
 
     Args:
         delay: tau, at least 1, so that no rate exceeds 1.
         forgetting: kappa, in (0.5, 1].
+        cooldown: share of the run, at its end, over which the rate falls linearly to zero.
     """
 
     delay: float = 10.0
-    forgetting: float = 0.7
+    forgetting: float = 0.55
+    cooldown: float = 0.2
 
     def __post_init__(self) -> None:
         require(1 <= self.delay < math.inf, "delay", ">= 1 and finite", self.delay)
         require(0.5 < self.forgetting <= 1, "forgetting", "in (0.5, 1]", self.forgetting)
+        require(0 <= self.cooldown < 1, "cooldown", "in [0, 1)", self.cooldown)
 
     def rate_at(self, step: Step, horizon: Step) -> Float[Array, ""]:
-        """(t + delay)^-forgetting (Hoffman et al. 2013, eq. 26)."""
-        return (jnp.asarray(step, jnp.float32) + self.delay) ** (-self.forgetting)
+        """(t + delay)^-forgetting (Hoffman et al. 2013, eq. 26), times (T - t)/(cooldown T) at the end."""
+        t = jnp.asarray(step, jnp.float32)
+        total = jnp.maximum(jnp.asarray(horizon, jnp.float32), 1.0)
+        left = (total - t) / jnp.maximum(self.cooldown * total, 1.0)
+        return (t + self.delay) ** (-self.forgetting) * jnp.clip(left, 0.0, 1.0)
 
     def build(self, horizon: Step) -> optax.GradientTransformation:
         """Minus the rate."""

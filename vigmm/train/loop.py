@@ -61,6 +61,7 @@ class Train:
     Args:
         batch_size: rows per step; at least N makes every step a full pass.
         passes: how many times the data may be read.
+        min_steps: the budget is at least this many steps, so that small data get enough of them.
         holdout: share of the rows kept aside to measure the predictive density; 0 keeps none.
         holdout_rows: largest number of rows kept aside.
         tolerance: the run has converged when the ELBO per row, averaged over a pass, changes by less.
@@ -69,8 +70,9 @@ class Train:
         num_draws: posterior draws for the held-out density of families without a closed form.
     """
 
-    batch_size: int = 2048
-    passes: float = 10.0
+    batch_size: int = 1024
+    passes: float = 20.0
+    min_steps: int = 1_000
     holdout: float = 0.05
     holdout_rows: int = 5_000
     tolerance: float = 1e-5
@@ -79,7 +81,7 @@ class Train:
     num_draws: int = 4
 
     def __post_init__(self) -> None:
-        for name in ("batch_size", "patience", "chunk_steps", "num_draws"):
+        for name in ("batch_size", "min_steps", "patience", "chunk_steps", "num_draws"):
             require(getattr(self, name) >= 1, name, ">= 1", getattr(self, name))
         require(0 < self.passes < math.inf, "passes", "> 0 and finite", self.passes)
         require(0 <= self.holdout < 1, "holdout", "in [0, 1)", self.holdout)
@@ -93,7 +95,7 @@ class Train:
 
     def num_steps(self, rows: int) -> int:
         """Steps in the budget, at least one."""
-        return max(1, math.ceil(self.passes * self.sampler.steps_per_epoch(rows)))
+        return max(self.min_steps, math.ceil(self.passes * self.sampler.steps_per_epoch(rows)))
 
 
 @dataclasses.dataclass(frozen=True)

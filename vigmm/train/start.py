@@ -36,6 +36,10 @@ from vigmm.train.loop import Progress, Train, train
 __all__ = ["STARTS", "KMeansStart", "Start", "kmeans"]
 
 
+# A start on small data: enough coordinate steps for the partition to settle.
+_START_STEPS = 50
+
+
 class Start(Protocol):
     """A way to make the first conjugate posterior."""
 
@@ -76,7 +80,7 @@ class KMeansStart:
         params = _seed(model, prior, data, rng.stream(key, "kmeans"), rows=self.rows, lloyd=self.lloyd)
         if self.passes == 0 or isinstance(family, Conjugate):
             return params
-        config = dataclasses.replace(config, passes=self.passes, tolerance=0.0)
+        config = dataclasses.replace(config, passes=self.passes, min_steps=_START_STEPS, tolerance=0.0)
         objective = Objective(model=model, family=Conjugate(), estimator=Natural())
         delay = max(1.0, min(self.rows, data.x.shape[0]) / config.batch_size)
         none = Rows(x=data.x[:0], weight=data.weight[:0])

@@ -20,11 +20,12 @@ from vigmm.core.struct import state
 from vigmm.core.typing import Batch, PRNGKey
 from vigmm.data.sampler import Rows, Sampler
 from vigmm.estimators import Objective
+from vigmm.families import ConjugateParams, Family
 from vigmm.math.tiles import choose_tile, tiled_sum
-from vigmm.models import Prior
+from vigmm.models import Mixture, Prior
 from vigmm.optim import Optimizer
 
-__all__ = ["Checks", "Metrics", "TrainState", "init", "run", "step", "term_names"]
+__all__ = ["Checks", "Metrics", "TrainState", "first_params", "init", "run", "step", "term_names"]
 
 
 @state
@@ -62,6 +63,12 @@ def init(optimizer: Optimizer, params: Any, key: PRNGKey) -> TrainState:
     # A copy of the key as well: it is donated with the rest.
     copied = jax.random.wrap_key_data(jnp.copy(jax.random.key_data(key)))
     return TrainState(step=jnp.zeros((), jnp.int32), key=copied, params=params, opt_state=opt_state)
+
+
+@functools.partial(jax.jit, static_argnames=("model", "family"))
+def first_params(model: Mixture, family: Family, start: ConjugateParams) -> Any:
+    """`family.init`, compiled as one program: run eagerly it would compile a hundred small ones."""
+    return family.init(model, start)
 
 
 def term_names(terms: Any) -> tuple[str, ...]:
@@ -112,7 +119,7 @@ def step(
     )
     metrics = Metrics(
         elbo=estimate.elbo,
-        grad_norm=optax.global_norm(estimate.grads),
+        grad_norm=optax.tree.norm(estimate.grads),
         rate=optimizer.rate_at(state.step, horizon),
         bad=bad,
     )

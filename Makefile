@@ -1,0 +1,78 @@
+# Everything runs in a virtual environment in $(VENV), made on first use; `make help` lists the targets.
+# Override on the command line, for example: make test PYTHON=python3.12 VENV=.venv-3.12
+
+PYTHON ?= python3
+VENV ?= .venv
+PYTEST_ARGS ?=
+DEMO_RUN ?= runs/china
+
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install --constraint constraints.txt
+# What an installed environment depends on: the stamp is older than these when it must be redone.
+PINS := pyproject.toml constraints.txt
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help demo install test test-slow lint format types bench constraints clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || { \
+	  echo "vigmm needs Python 3.11 to 3.13, and '$(PYTHON)' is not one of them:" \
+	       "name one, as in 'make PYTHON=python3.12 ...'." >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.stamp-demo: $(PINS) | $(BIN)/python
+	$(PIP) --editable '.[demo]'
+	@touch $@
+
+# `dev` contains `demo` and `bench`, so their stamps are renewed with it.
+$(VENV)/.stamp-dev: $(PINS) | $(BIN)/python
+	$(PIP) --editable '.[dev]'
+	@touch $@ $(VENV)/.stamp-demo $(VENV)/.stamp-bench
+
+$(VENV)/.stamp-bench: $(PINS) | $(BIN)/python
+	$(PIP) --editable '.[bench]'
+	@touch $@
+
+demo: $(VENV)/.stamp-demo ## cluster the pixels of a photograph and name the run folder
+	$(BIN)/vigmm fit configs/china.yaml --set output.folder=$(DEMO_RUN) --overwrite
+	@echo
+	@echo "The run folder is $(DEMO_RUN): the model, the assignments, pictures and a summary are in it."
+
+install: $(VENV)/.stamp-dev ## install the package and every tool for working on it
+
+test: install ## run the tests, but not the slow ones
+	$(BIN)/python -m pytest -m 'not slow' $(PYTEST_ARGS)
+
+test-slow: install ## run the slow tests only
+	$(BIN)/python -m pytest -m slow $(PYTEST_ARGS)
+
+lint: install ## check style and format
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: install ## put the code into the format that `make lint` checks
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+types: install ## check types with mypy --strict
+	$(BIN)/mypy
+
+bench: $(VENV)/.stamp-bench ## run the benchmarks
+	$(BIN)/python -m benchmarks
+
+# Resolved for all Python versions at once; without index addresses, so that it works wherever pip does.
+constraints: $(BIN)/python ## renew constraints.txt from pyproject.toml
+	$(BIN)/python -m pip --disable-pip-version-check --quiet install uv
+	{ echo '# Exact versions for Python 3.11 to 3.13, to be read by pip install --constraint.'; \
+	  echo '# Made from pyproject.toml by make constraints; do not edit.'; \
+	  $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --all-extras \
+	    --no-emit-index-url --no-annotate --no-header --quiet; } > constraints.new
+	mv constraints.new constraints.txt
+
+clean: ## remove caches and build leftovers, but neither environments nor runs
+	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
+	find . -path './.venv*' -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +

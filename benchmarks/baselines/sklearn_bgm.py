@@ -1,0 +1,106 @@
+"""scikit-learn's BayesianGaussianMixture: full-batch coordinate ascent from k-means.
+
+All settings that are not named here are the defaults. Its `score` is not a predictive density, so the
+density is that of the mixture it reports: `weights_`, `means_`, `covariances_`. Its default stopping rule
+compares changes of the total bound with 1e-3 and practically never fires on many rows.
+
+Its matrix products are small (D columns), so more BLAS threads can be slower, and are several times slower
+when other work wants the cores: the number is chosen by a short trial, and recorded.
+"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from benchmarks.gaussians import Gaussians
+from benchmarks.protocol import Array, Clock, Fitted, Point, Problem
+
+__all__ = ["SklearnBgm"]
+
+
+@dataclass(frozen=True)
+class SklearnBgm:
+    """`BayesianGaussianMixture` with a Dirichlet-process prior and full covariances.
+
+    Args:
+        max_iter: its iterations; one is one pass.
+        keep_every: iterations between two models of the trace.
+        threads: BLAS threads; None leaves it to the library (all cores) or, before a run, to the trial.
+    """
+
+    max_iter: int = 100
+    keep_every: int = 5
+    threads: int | None = None
+
+    @property
+    def budgets(self) -> tuple[float, ...]:
+        return (float(self.max_iter),)
+
+    @property
+    def reruns(self) -> bool:
+        return False  # nothing is compiled
+
+    @property
+    def costly(self) -> bool:
+        return True
+
+    def load(self) -> None:
+        import sklearn.mixture  # noqa: F401
+        import threadpoolctl  # type: ignore[import-untyped,unused-ignore]  # noqa: F401
+
+    def tune(self, problem: Problem) -> SklearnBgm:
+        """One BLAS thread or all of them, whichever is faster on some of the rows now."""
+        if self.threads is not None:
+            return self
+        small = replace(problem, x=problem.x[:20_000])
+        times: dict[int | None, float] = {}
+        for threads in (None, 1, None, 1):  # twice each: the first one also wakes the threads up
+            fitted = replace(self, threads=threads, keep_every=1).fit(small, 3.0, Clock())
+            seconds = fitted.trace[-1].cost.seconds - fitted.trace[0].cost.seconds
+            times[threads] = min(seconds, times.get(threads, seconds))
+        return replace(self, threads=1 if times[1] < times[None] else None)
+
+    def fit(self, problem: Problem, passes: float, clock: Clock) -> Fitted:
+        from sklearn.exceptions import ConvergenceWarning
+        from sklearn.mixture import BayesianGaussianMixture
+        from threadpoolctl import threadpool_limits
+
+        trace: list[Point] = []
+        keep_every = self.keep_every
+
+        class Traced(BayesianGaussianMixture):  # type: ignore[misc]
+            """Copies the parameters where the progress would be printed, which costs microseconds."""
+
+            def _print_verbose_msg_iter_end(self, n_iter: int, diff_ll: float) -> None:
+                if n_iter % keep_every == 0 or n_iter < keep_every:
+                    trace.append(Point(clock.lap(), float(n_iter), _mixture(self).log_density))
+                super()._print_verbose_msg_iter_end(n_iter, diff_ll)
+
+        model = Traced(
+            n_components=problem.k_max,
+            covariance_type="full",
+            weight_concentration_prior_type="dirichlet_process",
+            max_iter=int(passes),
+            random_state=problem.seed,
+        )
+        with threadpool_limits(self.threads), warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)  # recorded in the notes instead
+            model.fit(problem.x)
+        notes = {
+            "converged": bool(model.converged_),
+            "lower_bound": float(model.lower_bound_),
+            "concentration": float(model.weight_concentration_prior_),
+        }
+        final = Gaussians(model.weights_, model.means_, model.covariances_)
+        return Fitted(final.log_density, model.weights_, float(model.n_iter_), tuple(trace), notes)
+
+
+def _mixture(model: Any) -> Gaussians:
+    """The mixture in the middle of a fit; `weights_` is set at its end only, so it is computed as there."""
+    a, b = (np.asarray(part, np.float64) for part in model.weight_concentration_)
+    weights: Array = a / (a + b) * np.concatenate([[1.0], np.cumprod(b / (a + b))[:-1]])
+    return Gaussians(weights / weights.sum(), np.array(model.means_), np.array(model.covariances_))

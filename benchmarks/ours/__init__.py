@@ -1,0 +1,13 @@
+"""vigmm's own paths, through the public API only: one row of `OURS` each."""
+
+from __future__ import annotations
+
+from benchmarks.ours.paths import VigmmNatural, VigmmPathwise
+from benchmarks.protocol import Method
+
+__all__ = ["OURS"]
+
+OURS: dict[str, Method] = {
+    "vigmm_natural": VigmmNatural(),
+    "vigmm_pathwise": VigmmPathwise(),
+}

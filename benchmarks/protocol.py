@@ -1,0 +1,117 @@
+"""What a method is given, what it gives back, and the clock between the two.
+
+Only NumPy is imported here: a method's process must hold no library but the method's own, or the peak
+memory and the import time would be somebody else's.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol, TypeAlias
+
+from numpy.typing import NDArray
+
+__all__ = ["Array", "Clock", "Cost", "Fitted", "LogDensity", "Method", "Point", "Problem"]
+
+Array: TypeAlias = NDArray[Any]
+LogDensity: TypeAlias = Callable[[Array], Array]
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What every method is given.
+
+    Args:
+        x: training rows, float32, as they are: a method that wants them scaled does it on the clock.
+        k_max: how many components the method may use.
+        batch_size: rows of a minibatch, for methods that have one.
+        seed: of the method; the data do not change with it.
+    """
+
+    x: Array
+    k_max: int
+    batch_size: int
+    seed: int
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Wall and CPU seconds; CPU counts all threads of the process."""
+
+    seconds: float
+    cpu_seconds: float
+
+    def to_dict(self) -> dict[str, float]:
+        return {"seconds": round(self.seconds, 4), "cpu_seconds": round(self.cpu_seconds, 4)}
+
+
+class Clock:
+    """Wall and CPU time since it was made."""
+
+    def __init__(self) -> None:
+        self._wall, self._cpu = time.perf_counter(), time.process_time()
+
+    def lap(self) -> Cost:
+        """Cost so far."""
+        return Cost(time.perf_counter() - self._wall, time.process_time() - self._cpu)
+
+
+@dataclass(frozen=True)
+class Point:
+    """A model on the way: after so many passes, at such a cost."""
+
+    cost: Cost
+    passes: float
+    log_density: LogDensity
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What a fit ends with; everything in it is computed, nothing is pending on a device.
+
+    Args:
+        log_density: predictive log density of rows in the units of `Problem.x`, nats; called off the clock.
+        weights: mixture weights.
+        passes: how often every training row was read, the start included where the method counts it.
+        trace: models on the way, evaluated off the clock.
+        notes: whatever else a reader should know, as plain JSON.
+    """
+
+    log_density: LogDensity
+    weights: Array
+    passes: float
+    trace: tuple[Point, ...] = ()
+    notes: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Method(Protocol):
+    """One way to fit a mixture: a frozen dataclass, whose fields are the settings that are recorded."""
+
+    @property
+    def budgets(self) -> tuple[float, ...]:
+        """Passes of the main run, then of further runs that show quality against time; may be only one."""
+        ...
+
+    @property
+    def reruns(self) -> bool:
+        """Whether something is compiled, so that a second fit in the same process costs less."""
+        ...
+
+    @property
+    def costly(self) -> bool:
+        """Whether the default benchmark fits it only once."""
+        ...
+
+    def load(self) -> None:
+        """Import the library, so that the import is timed apart."""
+        ...
+
+    def tune(self, problem: Problem) -> Method:
+        """Itself as a careful user would set it up once for this machine; off the clock, mostly a no-op."""
+        ...
+
+    def fit(self, problem: Problem, passes: float, clock: Clock) -> Fitted:
+        """Fit within `passes` passes; `clock` was started just before the call."""
+        ...

@@ -1,0 +1,75 @@
+"""Settings that every test runs under, and the fixtures that every folder shares.
+
+The settings are global to the process, and they are made here, before anything starts a JAX backend:
+four CPU devices, so that sharding is tested on any machine, and the strictest promotion rules, so that
+no float64 and no accidental broadcast hides in the library. Users get neither from importing vigmm.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+# One BLAS thread: XLA has its own pool, and two pools fight over the same cores. Read when NumPy loads.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+os.environ.setdefault("MPLBACKEND", "Agg")
+
+import hypothesis
+import jax
+import numpy as np
+import pytest
+
+# Compiler flags that shorten compilation were tried and left out: at most a third faster on the step of a
+# small mixture, and the tests would not run the code that users run.
+jax.config.update("jax_num_cpu_devices", 4)
+jax.config.update("jax_numpy_dtype_promotion", "strict")
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+# The same examples on every run and machine; no deadline, because the first example compiles.
+hypothesis.settings.register_profile("vigmm", deadline=None, derandomize=True, database=None, max_examples=30)
+hypothesis.settings.load_profile("vigmm")
+
+ROOT = Path(__file__).resolve().parent.parent
+
+# A folder stands for a marker, so that no file in it can forget the marker.
+FOLDER_MARKERS = {"contracts": "contract", "peers": "peers", "e2e": "e2e"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark tests by the folder they are in, and those that ask for the reference data."""
+    for item in items:
+        for folder in item.path.parts:
+            if folder in FOLDER_MARKERS and item.path.is_relative_to(ROOT / "tests" / folder):
+                item.add_marker(FOLDER_MARKERS[folder])
+        if "refs" in getattr(item, "fixturenames", ()):
+            item.add_marker("refs")
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    """The root of the checkout."""
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def refs() -> Path:
+    """The folder of reference data; the test is skipped where it is absent."""
+    path = ROOT.parent / "shared" / "refs"
+    if not path.is_dir():
+        pytest.skip("needs the reference data in ../shared/refs beside the checkout, which is not here")
+    return path
+
+
+@pytest.fixture
+def x64() -> Iterator[None]:
+    """Run the test in double precision."""
+    with jax.enable_x64(True):
+        yield
+
+
+@pytest.fixture(params=["float32", "float64"])
+def dtype(request: pytest.FixtureRequest) -> Iterator[np.dtype]:
+    """Run the test in single and in double precision, and tell it which."""
+    with jax.enable_x64(request.param == "float64"):
+        yield np.dtype(request.param)

@@ -1,0 +1,182 @@
+"""The loop: resumes to the same bits, compiles once, stops for the right reasons."""
+
+from __future__ import annotations
+
+import dataclasses
+import signal
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tests.train.conftest import Problem, rows
+from vigmm.core import rng
+from vigmm.core.outcome import Status
+from vigmm.data.sampler import Rows
+from vigmm.estimators import Natural, Objective
+from vigmm.families import Conjugate
+from vigmm.optim import Adam, Sgd
+from vigmm.train import Train, train
+from vigmm.train import step as steps
+
+HORIZON = jnp.asarray(24, jnp.int32)
+
+
+def scan(problem: Problem, name: str, state: steps.TrainState, config: Train, data: Rows | None = None):
+    objective, optimizer, _ = problem.setting(name)
+    return steps.run(
+        state, problem.prior, data or problem.data, problem.holdout, HORIZON,
+        objective=objective, optimizer=optimizer, sampler=config.sampler,
+        length=config.chunk_steps, num_draws=config.num_draws,
+    )  # fmt: skip
+
+
+def bits(tree) -> list[np.ndarray]:
+    def raw(leaf):
+        key = jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+        return np.asarray(jax.random.key_data(leaf) if key else leaf)
+
+    return [raw(leaf) for leaf in jax.tree.leaves(tree)]
+
+
+@pytest.mark.parametrize("name", ["natural", "pathwise"])
+def test_a_resumed_scan_is_bit_identical_to_an_unbroken_one(problem, config, name):
+    _, optimizer, params = problem.setting(name)
+    unbroken = steps.init(optimizer, params, rng.root_key(7))
+    elbos = []
+    for _ in range(4):
+        unbroken, metrics, _ = scan(problem, name, unbroken, config)
+        elbos.append(np.asarray(metrics.elbo))
+
+    resumed = steps.init(optimizer, params, rng.root_key(7))
+    for part in range(4):
+        # Through the host, as a checkpoint would.
+        frozen = bits(resumed)
+        leaves = [
+            jax.random.wrap_key_data(jnp.asarray(raw))
+            if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+            else jnp.asarray(raw)
+            for raw, leaf in zip(frozen, jax.tree.leaves(resumed), strict=True)
+        ]
+        resumed = jax.tree.unflatten(jax.tree.structure(resumed), leaves)
+        resumed, metrics, _ = scan(problem, name, resumed, config)
+        np.testing.assert_array_equal(np.asarray(metrics.elbo), elbos[part])
+    for a, b in zip(bits(unbroken), bits(resumed), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_steps_past_the_horizon_change_nothing(problem, config):
+    _, optimizer, params = problem.setting("natural")
+    state = steps.init(optimizer, params, rng.root_key(7))
+    for _ in range(4):
+        state, _, _ = scan(problem, "natural", state, config)
+    before = bits(state)
+    state, _, _ = scan(problem, "natural", state, config)
+    assert int(state.step) == 24
+    for a, b in zip(before, bits(state), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("name", ["natural", "pathwise"])
+def test_a_refit_with_new_data_and_another_budget_does_not_retrace(problem, config, name):
+    objective, optimizer, params = problem.setting(name)
+    settings = dict(config=config)
+    train(objective, optimizer, params, problem.prior, problem.data, problem.holdout, rng.root_key(0), **settings)
+    traced = chex.assert_max_traces(steps.step, n=0)
+    original, steps.step = steps.step, traced
+    try:
+        new = Rows(x=jnp.asarray(rows(5)), weight=problem.data.weight)
+        longer = dataclasses.replace(config, passes=5)
+        # Equal Specs, built anew: a closure would recompile here.
+        again, same, _ = problem.setting(name)
+        train(again, same, params, problem.prior, new, problem.holdout, rng.root_key(1), config=longer)
+    finally:
+        steps.step = original
+
+
+def test_the_callers_arrays_survive_donation(problem, config):
+    objective, optimizer, params = problem.setting("natural")
+    key = rng.root_key(3)
+    for _ in range(2):
+        train(objective, optimizer, params, problem.prior, problem.data, problem.holdout, key, config=config)
+    assert all(np.isfinite(leaf).all() for leaf in bits(params))
+
+
+def test_full_batch_rate_one_is_coordinate_ascent_and_converges(problem):
+    objective = Objective(model=problem.model, family=Conjugate(), estimator=Natural())
+    config = Train(batch_size=600, min_steps=400, tolerance=1e-6, chunk_steps=20)
+    result = train(
+        objective, Sgd(rate=1.0), problem.start, problem.prior, problem.data, problem.holdout, rng.root_key(0),
+        config=config,
+    )  # fmt: skip
+    assert result.outcome.status is Status.CONVERGED
+    assert result.outcome.ok
+    assert int(result.state.step) < 400
+    # Up to the rounding of a sum of 600 terms in float32.
+    assert np.diff(result.metrics["elbo"]).min() > -600 * 4 * np.finfo(np.float32).eps * 10
+
+
+def test_metrics_have_one_entry_per_step_and_per_chunk(problem, config):
+    objective, optimizer, params = problem.setting("natural")
+    result = train(
+        objective, optimizer, params, problem.prior, problem.data, problem.holdout, rng.root_key(0), config=config
+    )
+    assert result.metrics["step"].tolist() == list(range(24))
+    assert result.metrics["chunk_step"].tolist() == [6, 12, 18, 24]
+    assert np.isfinite(result.metrics["holdout"]).all()
+    assert result.metrics["bad"].max() == -1
+    assert result.outcome.status is Status.BUDGET
+    assert "4 passes" in result.outcome.message
+
+
+@pytest.mark.parametrize("name", ["natural", "pathwise"])
+def test_a_nan_row_is_never_converged_and_leaves_the_last_good_model(problem, config, name):
+    objective, optimizer, params = problem.setting(name)
+    x = np.asarray(problem.data.x).copy()
+    x[17, 1] = np.nan
+    poisoned = Rows(x=jnp.asarray(x), weight=problem.data.weight)
+    # Any change is below this tolerance: only NaN can stop "converged".
+    lax = dataclasses.replace(config, tolerance=1e6, patience=1)
+    result = train(objective, optimizer, params, problem.prior, poisoned, problem.holdout, rng.root_key(0), config=lax)
+    assert result.outcome.status is Status.NONFINITE
+    assert not result.outcome.ok
+    assert 0 <= result.outcome.bad_step < 6
+    assert result.outcome.bad_term == "log_lik"
+    assert "log_lik" in result.outcome.message
+    assert all(np.isfinite(leaf).all() for leaf in bits(result.state.params))
+
+
+def test_a_rate_that_is_far_too_high_is_diverged_or_nonfinite(problem, config):
+    objective, _, params = problem.setting("pathwise")
+    wild = Adam(rate=3.0, warmup=0.0, decay="none")
+    result = train(
+        objective, wild, params, problem.prior, problem.data, problem.holdout, rng.root_key(0), config=config
+    )
+    assert result.outcome.status in (Status.DIVERGED, Status.NONFINITE)
+
+
+def test_ctrl_c_ends_with_a_usable_model(problem, config):
+    class PressCtrlC:
+        def start(self, total_steps, phase):
+            pass
+
+        def update(self, step, values):
+            signal.raise_signal(signal.SIGINT)
+
+        def finish(self):
+            pass
+
+    objective, optimizer, params = problem.setting("natural")
+    longer = dataclasses.replace(config, passes=100)
+    before = signal.getsignal(signal.SIGINT)
+    result = train(
+        objective, optimizer, params, problem.prior, problem.data, problem.holdout, rng.root_key(0),
+        config=longer, progress=PressCtrlC(),
+    )  # fmt: skip
+    assert result.outcome.status is Status.INTERRUPTED
+    assert result.outcome.ok
+    assert 0 < int(result.state.step) < 600
+    assert all(np.isfinite(leaf).all() for leaf in bits(result.state.params))
+    assert signal.getsignal(signal.SIGINT) is before

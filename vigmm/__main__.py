@@ -1,0 +1,5 @@
+"""``python -m vigmm`` is the command ``vigmm``."""
+
+from vigmm.cli import main
+
+main()

@@ -1,0 +1,121 @@
+"""``vigmm inspect``: what a run folder says of itself. Reads text files only, so it answers at once."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from vigmm.core.errors import ModelFileError
+from vigmm.rundir import read_manifest
+from vigmm.rundir.words import Facts
+
+__all__ = ["inspect"]
+
+_SMALL = 1e-3
+_COLUMNS = 6
+
+
+def inspect(run: str, *, everything: bool, as_json: bool) -> None:
+    """Print outcome, prior and sizes of a run.
+
+    Args:
+        run: its folder.
+        everything: whether to list components below a per mille of the rows too.
+        as_json: whether to print manifest and summary as one JSON value instead.
+    """
+    folder = Path(run).expanduser()
+    manifest = read_manifest(folder)
+    finished = manifest.get("status") == "finished"
+    summary = _summary(folder) if finished else None
+    if as_json:
+        typer.echo(json.dumps({"manifest": manifest, "summary": summary}))
+        return
+    if summary is None:
+        typer.echo(
+            f"{run}: {manifest.get('status')} since {manifest.get('started')}; there are no results yet"
+        )
+        return
+    table = summary["summary"]
+    facts = Facts.of(manifest, table, doubtful=summary.get("doubtful"))
+    lines = [("Run", f"{run}, finished {manifest['finished']}"), *facts.lines(), *_how(manifest)]
+    width = max(len(head) for head, _ in lines) + 2
+    for head, text in lines:
+        typer.echo(f"{head:<{width}}{text}")
+    typer.echo()
+    # In a pipe nobody is served by a table cut to eighty columns.
+    console = Console(width=None if sys.stdout.isatty() else 160, highlight=False)
+    console.print(_prior(manifest["prior"], table["columns"]))
+    console.print(_components(table, everything=everything))
+    for line in facts.advice():
+        typer.echo(f"- {line}")
+
+
+def _summary(folder: Path) -> dict[str, Any]:
+    path = folder / "summary.json"
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+        value["summary"]["components"]
+    except FileNotFoundError as error:
+        raise ModelFileError(f"{folder} has no summary.json; the run folder is incomplete") from error
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ModelFileError(f"{path} cannot be read: {error}. The run folder is damaged") from error
+    assert isinstance(value, dict)
+    return value
+
+
+def _how(manifest: dict[str, Any]) -> list[tuple[str, str]]:
+    device, versions = manifest["device"], manifest["versions"]
+    kinds = [manifest[name]["kind"] for name in ("family", "estimator", "optimizer")]
+    return [
+        ("Method", f"{', '.join(kinds)}; seed {manifest['seed']}, {manifest['dtype']}"),
+        ("Device", f"{device['count']} x {device['kind']}; vigmm {versions['vigmm']}, jax {versions['jax']}"),
+    ]
+
+
+def _prior(prior: dict[str, Any], columns: list[str]) -> Table:
+    scalars = ", ".join(f"{key} {value:g}" for key, value in prior.items() if isinstance(value, int | float))
+    table = Table(
+        title=f"Prior: {prior.get('kind', '')}, {scalars}", title_justify="left", box=None, pad_edge=False
+    )
+    table.add_column("column")
+    table.add_column("mean", justify="right")
+    table.add_column("expected sd of a component", justify="right")
+    cov, mean = prior.get("expected_covariance"), prior.get("mean")
+    if cov is None or mean is None:
+        return table
+    for i, name in enumerate(columns[:20]):
+        table.add_row(name, f"{mean[i]:.5g}", f"{cov[i][i] ** 0.5:.4g}")
+    if len(columns) > 20:
+        table.caption = f"{len(columns) - 20} more columns"
+    return table
+
+
+def _components(summary: dict[str, Any], *, everything: bool) -> Table:
+    level, columns = summary["level"], summary["columns"]
+    rows = [one for one in summary["components"] if everything or one["weight"]["mean"] >= _SMALL]
+    table = Table(title="Components, largest first", title_justify="left", box=None, pad_edge=False)
+    for head in ("component", "weight", f"{level:.0%} interval", "rows", *columns[:_COLUMNS]):
+        table.add_column(head, justify="right", no_wrap=True)
+    for one in rows:
+        weight = one["weight"]
+        features = [f"{f['mean']['mean']:.4g} ± {f['sd']['mean']:.3g}" for f in one["features"][:_COLUMNS]]
+        table.add_row(
+            str(one["component"]),
+            f"{weight['mean']:.4f}",
+            f"{weight['low']:.4f} to {weight['high']:.4f}",
+            f"{one['expected_rows']:,.0f}" if one["expected_rows"] is not None else "",
+            *features,
+        )
+    hidden = len(summary["components"]) - len(rows)
+    notes = [f"{hidden} components below {_SMALL:.1%} are not shown (--all)"] if hidden else []
+    if len(columns) > _COLUMNS:
+        notes.append(f"{len(columns) - _COLUMNS} more columns are in summary.json")
+    table.caption = "; ".join(notes) or None
+    table.caption_justify = "left"
+    return table

@@ -1,0 +1,139 @@
+"""What a run shows while it works: a bar on a terminal, a line now and then in a log file, or nothing."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Any, Protocol
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+__all__ = ["Bar", "Lines", "Reporter", "reporter"]
+
+_EVERY = 10.0
+"""Seconds between lines in a log."""
+
+
+class Reporter(Protocol):
+    """What the training loop tells, plus an end that comes in any case."""
+
+    def start(self, total_steps: int, phase: str) -> None:
+        """A phase of so many steps begins."""
+        ...
+
+    def update(self, step: int, values: dict[str, float]) -> None:
+        """So many steps are done."""
+        ...
+
+    def finish(self) -> None:
+        """The phase is over."""
+        ...
+
+    def close(self) -> None:
+        """Nothing more will come, be it for an error."""
+        ...
+
+
+def reporter(*, quiet: bool, passes: float | None = None) -> Reporter | None:
+    """The reporter for this process's error stream; None to say nothing.
+
+    Args:
+        quiet: whether to say nothing.
+        passes: passes over the data that the phase ``fit`` is to make.
+    """
+    if quiet:
+        return None
+    return Bar(passes=passes) if sys.stderr.isatty() else Lines(passes=passes)
+
+
+class Bar:
+    """A bar with the time that is left and the latest values."""
+
+    def __init__(self, *, passes: float | None = None, console: Console | None = None) -> None:
+        self._passes, self._total, self._phase = passes, 1, ""
+        self._bar = Progress(
+            TextColumn("{task.description:<8}"),
+            BarColumn(bar_width=20),
+            TaskProgressColumn(),
+            TimeRemainingColumn(compact=True),
+            TextColumn("{task.fields[values]}"),
+            console=console or Console(stderr=True),
+        )
+        self._task: Any = None
+
+    def start(self, total_steps: int, phase: str) -> None:
+        """Begin a bar for the phase, under those of earlier phases."""
+        self._total, self._phase = max(total_steps, 1), phase
+        self._bar.start()
+        self._task = self._bar.add_task(phase, total=total_steps, values="compiling")
+
+    def update(self, step: int, values: dict[str, float]) -> None:
+        """Advance the bar."""
+        passes = self._passes if self._phase == "fit" else None
+        shown = describe(values, step / self._total, passes)
+        self._bar.update(self._task, completed=step, values=shown)
+
+    def finish(self) -> None:
+        """Leave the bar as it is: a run that converged early stops short of the end."""
+        self._bar.refresh()
+        if self._task is not None:
+            self._bar.stop_task(self._task)
+
+    def close(self) -> None:
+        """Give the terminal back."""
+        self._bar.stop()
+
+
+class Lines:
+    """A line every ten seconds at most."""
+
+    def __init__(self, *, passes: float | None = None, every: float = _EVERY, stream: Any = None) -> None:
+        self._passes, self._every = passes, every
+        self._stream = stream or sys.stderr
+        self._began = self._last = time.monotonic()
+        self._total, self._phase = 1, ""
+
+    def start(self, total_steps: int, phase: str) -> None:
+        """Note when the phase began."""
+        self._total, self._phase = max(total_steps, 1), phase
+        self._began = time.monotonic()
+
+    def update(self, step: int, values: dict[str, float]) -> None:
+        """Write a line, if the last one is long enough ago."""
+        now = time.monotonic()
+        if step < 1 or now - self._last < self._every:
+            return
+        self._last = now
+        share = step / self._total
+        left = (now - self._began) * (1 - share) / share
+        passes = self._passes if self._phase == "fit" else None
+        shown = describe(values, share, passes)
+        line = f"{self._phase} {share:4.0%}, {left:.0f} s left{'  ' if shown else ''}{shown}"
+        self._stream.write(line + "\n")
+        self._stream.flush()
+
+    def finish(self) -> None:
+        """Nothing."""
+
+    def close(self) -> None:
+        """Nothing."""
+
+
+def describe(values: dict[str, float], share: float, passes: float | None) -> str:
+    """The latest values in a few words.
+
+    Example:
+        >>> describe({"elbo_per_row": -14.25, "holdout": -14.1, "effective_components": 12.3}, 0.5, 8.0)
+        '4.0/8 passes  ELBO/row -14.25  held-out -14.10  K 12.3'
+    """
+    parts = [] if passes is None else [f"{share * passes:.1f}/{passes:g} passes"]
+    for name, label, form in (
+        ("elbo_per_row", "ELBO/row", ".2f"),
+        ("holdout", "held-out", ".2f"),
+        ("effective_components", "K", ".1f"),
+    ):
+        value = values.get(name)
+        if value is not None and value == value:  # NaN: nothing was held out
+            parts.append(f"{label} {value:{form}}")
+    return "  ".join(parts)

@@ -1,0 +1,144 @@
+"""``vigmm predict`` and ``vigmm evaluate``: a saved model and new rows."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import typer
+
+from vigmm.cli.progress import Reporter, reporter
+from vigmm.core.errors import ModelFileError, OutputError
+from vigmm.data.arrays import default_columns
+from vigmm.data.protocol import Index, Rows2D
+from vigmm.data.sources import SOURCES, DataFile, Source
+from vigmm.posterior import Assignments, Posterior, load
+from vigmm.rundir import MANIFEST, plain, read_manifest
+from vigmm.rundir.results import write_assignments
+
+__all__ = ["evaluate", "open_for", "predict"]
+
+
+def predict(
+    run: str,
+    data: str,
+    out: str,
+    *,
+    columns: list[str] | None,
+    key: str | None,
+    overwrite: bool,
+    quiet: bool,
+) -> None:
+    """Write the assignments of a file's rows as Parquet."""
+    target = Path(out).expanduser()
+    if target.suffix not in (".parquet", ".pq"):
+        raise OutputError(f"{out}: assignments are written as Parquet; give a name that ends in .parquet")
+    if not target.parent.is_dir():
+        raise OutputError(f"{out} cannot be written: there is no folder {target.parent}")
+    if target.exists() and not overwrite:
+        raise OutputError(f"{out} already exists; choose another name, or add --overwrite to replace it")
+    posterior = _load(run)
+    source = open_for(posterior, data, columns=columns, key=key)
+    show = reporter(quiet=quiet)
+    parts = _watched(posterior, source, show, "predict")
+    count = write_assignments(target, parts, overwrite=overwrite)
+    if not quiet:
+        typer.echo(f"{out}: {count:,} rows")
+
+
+def evaluate(run: str, data: str, *, columns: list[str] | None, key: str | None, as_json: bool) -> None:
+    """Print the mean log predictive density of a file's rows, with its standard error."""
+    posterior = _load(run)
+    source = open_for(posterior, data, columns=columns, key=key)
+    count, mean, scatter = 0, 0.0, 0.0
+    for _, part in _watched(posterior, source, reporter(quiet=as_json), "evaluate"):
+        values = part.log_density.astype(np.float64)
+        total, shift = count + len(values), float(values.mean()) - mean
+        scatter += float(np.sum((values - values.mean()) ** 2)) + shift**2 * count * len(values) / total
+        mean += shift * len(values) / total
+        count = total
+    error = math.sqrt(scatter / (count - 1) / count) if count > 1 else math.nan
+    if as_json:
+        answer = {"mean_log_density": mean, "se": error, "rows": count, "data": source.name, "run": run}
+        typer.echo(json.dumps(plain(answer), allow_nan=False))
+        return
+    spread = f" ± {error:.2g} (standard error)" if count > 1 else ""
+    typer.echo(
+        f"mean log predictive density {mean:.6f}{spread} nats per row, {count:,} rows of {source.name}"
+    )
+
+
+def _load(run: str) -> Posterior:
+    """The model of a run folder, or of any folder that `Posterior.save` wrote."""
+    folder = Path(run).expanduser()
+    if (folder / MANIFEST).exists():
+        manifest = read_manifest(folder)
+        if manifest.get("status") != "finished" and not (folder / "model.json").exists():
+            raise ModelFileError(
+                f"{run} has no model yet: the run that began {manifest.get('started')} has not finished"
+            )
+    elif not folder.exists():
+        raise ModelFileError(f"{run}: no such run folder; name the folder that vigmm fit wrote")
+    return load(folder)
+
+
+def open_for(posterior: Posterior, path: str, *, columns: list[str] | None, key: str | None) -> Source:
+    """Open a file as rows for a model: of a table, the model's columns are taken by name.
+
+    Args:
+        posterior: the model.
+        path: the file.
+        columns: names, each perhaps several with commas, that stand for the model's columns in order.
+        key: which array of an ``.npz`` file.
+    """
+    if columns:
+        names = tuple(name.strip() for one in columns for name in one.split(","))
+        source = DataFile(path, columns=names, key=key).open()
+        renamed = len(names) == posterior.dim and set(names) != set(posterior.columns)
+        return _Renamed(source, posterior.columns) if renamed else source
+    kind = next((kind for kind, row in SOURCES.items() if path.lower().endswith(row.suffixes)), None)
+    options = SOURCES[kind].options if kind is not None else ()
+    named = posterior.columns != default_columns(posterior.dim)
+    return DataFile(
+        path,
+        columns=posterior.columns if named and "columns" in options else None,
+        key=key,
+        xy="xy" in options and {"x", "y"} <= set(posterior.columns),
+    ).open()
+
+
+class _Renamed:
+    """A source under the model's column names, for somebody has said which column is which."""
+
+    def __init__(self, source: Source, columns: tuple[str, ...]) -> None:
+        self._source, self.columns = source, columns
+        self.name, self.dim, self.dtype = source.name, source.dim, source.dtype
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+    def __getitem__(self, index: Index) -> Rows2D:
+        return self._source[index]
+
+    def fingerprint(self) -> str:
+        return self._source.fingerprint()
+
+
+def _watched(
+    posterior: Posterior, source: Source, show: Reporter | None, phase: str
+) -> Iterator[tuple[int, Assignments]]:
+    """The assignments of all rows, chunk by chunk, shown as they come."""
+    if show is None:
+        yield from posterior.assign_blocks(source)
+        return
+    show.start(len(source), phase)
+    try:
+        for start, part in posterior.assign_blocks(source):
+            yield start, part
+            show.update(start + len(part.component), {})
+        show.finish()
+    finally:
+        show.close()

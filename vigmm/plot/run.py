@@ -1,0 +1,113 @@
+"""Pictures of the run and of the weights it found."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from vigmm.plot.style import INK, PALETTE, colours, panels, tidy
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+__all__ = ["trace", "weights"]
+
+
+def trace(
+    metrics: Mapping[str, np.ndarray], *, steps_per_pass: float = 1.0, axes: list[Axes] | None = None
+) -> list[Axes]:
+    """The ELBO per row and, where rows were held out, their mean log predictive density.
+
+    Args:
+        metrics: ``step`` and ``elbo_per_row`` for every step; ``chunk_step`` and ``holdout`` for every check.
+        steps_per_pass: turns steps into passes over the data.
+        axes: one or two axes to draw on; a new figure by default.
+    """
+    held = np.asarray(metrics.get("holdout", ()), np.float64)
+    count = 2 if np.isfinite(held).any() else 1
+    if axes is None:
+        axes = panels(rows=count, width=7.5, height=2.9 * count + 0.3, share_x=True)
+    passes = (np.asarray(metrics["step"], np.float64) + 1) / steps_per_pass
+    _elbo(axes[0], passes, np.asarray(metrics["elbo_per_row"], np.float64), round(steps_per_pass))
+    if count == 2 and len(axes) > 1:
+        _held_out(axes[1], np.asarray(metrics["chunk_step"], np.float64) / steps_per_pass, held)
+    axes[-1].set_xlabel("passes over the data")
+    return axes
+
+
+def _elbo(ax: Axes, passes: Float[np.ndarray, " T"], elbo: Float[np.ndarray, " T"], window: int) -> None:
+    window = min(window, len(elbo) // 4)
+    if window > 1:
+        ax.plot(passes, elbo, color=PALETTE[5], lw=0.6, alpha=0.6, label="each step")
+        smooth = np.convolve(elbo, np.full(window, 1 / window), mode="valid")
+        ax.plot(passes[window - 1 :], smooth, color=PALETTE[0], lw=1.8, label=f"mean of {window} steps")
+        ax.legend(loc="lower right", frameon=False, fontsize=9)
+    else:
+        ax.plot(passes, elbo, color=PALETTE[0], lw=1.5, marker="o" if len(elbo) < 30 else None, ms=3)
+    _focus(ax, elbo)
+    tidy(ax, title="Evidence lower bound", y="nats per row")
+
+
+def _held_out(ax: Axes, passes: Float[np.ndarray, " C"], density: Float[np.ndarray, " C"]) -> None:
+    ax.plot(passes, density, color=PALETTE[1], lw=1.8, marker="o" if len(passes) < 60 else None, ms=3)
+    finite = np.flatnonzero(np.isfinite(density))
+    if finite.size:
+        last = finite[-1]
+        at, text = (passes[last], density[last]), f"{density[last]:.4f}".replace("-", "−")
+        ax.annotate(text, at, xytext=(0, -12), textcoords="offset points", ha="right", va="top", color=INK)
+    _focus(ax, density)
+    tidy(ax, title="Log predictive density of held-out rows", y="nats per row")
+
+
+def _focus(ax: Axes, values: Float[np.ndarray, " T"]) -> None:
+    """Limit the y axis to where the run spent its time: the first steps would flatten the rest."""
+    finite = values[np.isfinite(values)]
+    if finite.size < 2:
+        return
+    low, high = np.percentile(finite[finite.size // 20 :], [1, 100])
+    pad = 0.08 * (high - low) or 1.0
+    ax.set_ylim(low - 2 * pad, high + pad)
+
+
+def weights(
+    component: Int[np.ndarray, " K"],
+    mean: Float[np.ndarray, " K"],
+    lower: Float[np.ndarray, " K"],
+    upper: Float[np.ndarray, " K"],
+    *,
+    level: float = 0.9,
+    ax: Axes | None = None,
+) -> Axes:
+    """Bars of the mixture weights, largest first, each with its credible interval.
+
+    Args:
+        component: numbers of the components.
+        mean: posterior mean weights.
+        lower: lower ends of the intervals.
+        upper: upper ends of the intervals.
+        level: probability of an interval.
+        ax: axes to draw on; a new figure by default.
+    """
+    order = np.argsort(-mean, kind="stable")
+    count = len(order)
+    if ax is None:
+        ax = panels(width=min(13.0, max(6.0, 1.8 + 0.28 * count)), height=3.8)[0]
+    at, height = np.arange(count), 100 * mean[order]
+    reach = 100 * np.maximum([mean - lower, upper - mean], 0)[:, order]
+    ax.bar(at, height, color=np.asarray(colours(mean))[order], width=0.8)
+    ax.errorbar(at, height, yerr=reach, fmt="none", ecolor=INK, elinewidth=1, capsize=2 if count <= 40 else 0)
+    every = max(1, math.ceil(count / 40))
+    ax.set_xticks(at[::every], [str(int(c)) for c in component[order][::every]])
+    ax.set_xlim(-0.7, count - 0.3)
+    ax.set_ylim(0, None)
+    title = f"Weights of the {count} components" if count > 1 else "Weight of the component"
+    tidy(ax, title=title, y="share of the rows, %", x="component")
+    ax.grid(visible=False, axis="x")
+    needed = min(int(np.searchsorted(np.cumsum(height), 99.0)) + 1, count)
+    note = f"{needed} of {count} hold 99%\nlines: {level:.0%} credible intervals"
+    ax.text(0.99, 0.97, note, transform=ax.transAxes, ha="right", va="top", fontsize=9, color=INK)
+    return ax

@@ -1,0 +1,176 @@
+"""What a person wants to know of a posterior: sizes, means and spreads of the components, with intervals."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from vigmm.core import rng
+from vigmm.core.struct import require
+from vigmm.posterior.draws import draw_blocks
+
+if TYPE_CHECKING:
+    from vigmm.posterior.posterior import Posterior
+
+__all__ = ["Spread", "Summary", "summarise"]
+
+# What a printed table shows; `to_dict` has it all.
+_COLUMNS = 6
+_SMALL = 1e-3
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Spread:
+    """Posterior mean, standard deviation and central credible interval of many quantities."""
+
+    mean: Float[np.ndarray, "*shape"]
+    sd: Float[np.ndarray, "*shape"]
+    low: Float[np.ndarray, "*shape"]
+    high: Float[np.ndarray, "*shape"]
+
+    @staticmethod
+    def of(draws: Float[np.ndarray, "S *shape"], level: float) -> Spread:
+        """The spread of draws along their first axis."""
+        low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2], axis=0)
+        return Spread(mean=draws.mean(axis=0), sd=draws.std(axis=0, ddof=1), low=low, high=high)
+
+    def at(self, *index: int) -> dict[str, float]:
+        """One of the quantities, JSON-ready."""
+        return {field.name: float(getattr(self, field.name)[index]) for field in dataclasses.fields(self)}
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Summary:
+    """Components in order of their weight, in the units of the data.
+
+    Args:
+        component: number of each component in the model.
+        weight: share of the rows.
+        mean: of each column in each component.
+        sd: of each column in each component: how wide the component is, not how uncertain its mean.
+        columns: names of the D columns.
+        level: probability in each interval.
+        num_draws: posterior draws behind all numbers.
+        rows: number of rows that weights are turned into counts with, if given.
+    """
+
+    component: Int[np.ndarray, " K"]
+    weight: Spread
+    mean: Spread
+    sd: Spread
+    columns: tuple[str, ...]
+    level: float
+    num_draws: int
+    rows: int | None
+
+    @property
+    def expected_rows(self) -> Float[np.ndarray, " K"] | None:
+        """Expected number of rows of each component, if `rows` was given."""
+        return None if self.rows is None else self.weight.mean * self.rows
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything, JSON-ready."""
+        counts = self.expected_rows
+        return {
+            "level": self.level,
+            "num_draws": self.num_draws,
+            "rows": self.rows,
+            "columns": list(self.columns),
+            "components": [
+                {
+                    "component": int(number),
+                    "weight": self.weight.at(k),
+                    "expected_rows": None if counts is None else float(counts[k]),
+                    "features": [
+                        {"column": name, "mean": self.mean.at(k, d), "sd": self.sd.at(k, d)}
+                        for d, name in enumerate(self.columns)
+                    ],
+                }
+                for k, number in enumerate(self.component)
+            ],
+        }
+
+    def __str__(self) -> str:
+        shown = [k for k in range(len(self.component)) if k == 0 or self.weight.mean[k] >= _SMALL]
+        counts = self.expected_rows
+        names = self.columns[:_COLUMNS]
+        header = [
+            "component",
+            "weight",
+            f"{self.level:.0%} interval",
+            *([] if counts is None else ["rows"]),
+            *names,
+        ]
+        table = [header]
+        for k in shown:
+            interval = f"[{self.weight.low[k]:.4f}, {self.weight.high[k]:.4f}]"
+            cells = [str(self.component[k]), f"{self.weight.mean[k]:.4f}", interval]
+            cells += [] if counts is None else [f"{counts[k]:,.0f}"]
+            cells += [_plus_minus(self.mean.mean[k, d], self.sd.mean[k, d]) for d in range(len(names))]
+            table.append(cells)
+        widths = [max(len(row[i]) for row in table) for i in range(len(header))]
+        lines = [
+            "  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in table
+        ]
+        return "\n".join([*lines, "", *self._notes(len(shown))])
+
+    def _notes(self, shown: int) -> list[str]:
+        notes = [
+            "Each column: mean of the component ± its standard deviation (its width, not an error). "
+            f"{self.num_draws} posterior draws."
+        ]
+        hidden = len(self.component) - shown
+        if hidden:
+            share = float(self.weight.mean[shown:].sum())
+            one = hidden == 1
+            notes.append(
+                f"{hidden} more component{' has' if one else 's have'} a weight below {_SMALL:.1%}"
+                f"{'' if one else ' each'}, {share:.2%} {'' if one else 'together '}".rstrip()
+                + "."
+            )
+        if len(self.columns) > _COLUMNS:
+            notes.append(f"{len(self.columns) - _COLUMNS} more columns are not shown.")
+        return notes
+
+
+def _plus_minus(mean: float, sd: float) -> str:
+    """Both to the third digit of the second, as in ``1000.07 ± 0.0102``: a mean far from zero keeps its digits.
+
+    Example:
+        >>> _plus_minus(1000.071234, 0.010234), _plus_minus(81234.5, 1234.5)
+        ('1000.0712 ± 0.0102', '81230 ± 1230')
+    """
+    decimals = 2 - math.floor(math.log10(sd)) if 0 < sd < math.inf else 3
+    if not -12 < decimals < 12:
+        return f"{mean:.6g} ± {sd:.3g}"
+    rounded = (round(float(value), decimals) for value in (mean, sd))
+    return " ± ".join(f"{value:.{max(decimals, 0)}f}" for value in rounded)
+
+
+def summarise(posterior: Posterior, *, level: float, num_draws: int, rows: int | None) -> Summary:
+    """The summary; see `Posterior.summary`."""
+    require(0 < level < 1, "level", "between 0 and 1", level)
+    require(num_draws >= 2, "num_draws", ">= 2", num_draws)
+    require(rows is None or rows >= 0, "rows", ">= 0", rows)
+    key = rng.stream(rng.root_key(posterior.seed), "summary")
+    parts = []
+    for _, block in draw_blocks(posterior, key, num_draws):
+        # Only the diagonals are kept: all covariances of all draws would not fit into memory.
+        variances = np.diagonal(block.covariances, axis1=-2, axis2=-1)
+        parts.append((block.weights, block.means, np.sqrt(variances)))
+    weights, means, sds = (np.concatenate(kind) for kind in zip(*parts, strict=True))
+    order = np.argsort(-weights.mean(axis=0), kind="stable")
+    return Summary(
+        component=order,
+        weight=Spread.of(weights[:, order], level),
+        mean=Spread.of(posterior.center + posterior.scale * means[:, order], level),
+        sd=Spread.of(posterior.scale * sds[:, order], level),
+        columns=posterior.columns,
+        level=level,
+        num_draws=num_draws,
+        rows=rows,
+    )
