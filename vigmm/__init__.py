@@ -41,7 +41,33 @@ _EXPORTS = {
     "load": "vigmm.posterior",
 }
 
-__all__ = ["__version__", *_EXPORTS]
+__all__ = [
+    "Adam",
+    "Conjugate",
+    "DataError",
+    "DataFile",
+    "Dirichlet",
+    "DirichletProcess",
+    "Fit",
+    "Full",
+    "KMeansStart",
+    "MeanField",
+    "Mixture",
+    "Natural",
+    "NormalWishart",
+    "Outcome",
+    "Pathwise",
+    "Posterior",
+    "RobbinsMonro",
+    "Sgd",
+    "SpecError",
+    "Status",
+    "Train",
+    "VigmmError",
+    "__version__",
+    "fit",
+    "load",
+]
 
 if TYPE_CHECKING:
     from vigmm.api import Fit, fit

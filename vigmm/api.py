@@ -7,7 +7,6 @@ import time
 from pathlib import Path
 from typing import Any, Literal
 
-import jax
 import numpy as np
 from jaxtyping import Float
 
@@ -175,7 +174,7 @@ def _fit(
     first = recipe.start.first(
         model, family, prior, rows, rng.stream(root, "start"), config=config, progress=progress
     )
-    params = first_params(model, family, jax.block_until_ready(first))
+    params = first_params(model, family, first)
     clock.lap("start")
     result = run_training(
         objective, optimizer, params, prior, rows, holdout, rng.stream(root, "fit"),
@@ -237,9 +236,7 @@ class _Clock:
 
 
 def _data_scale(moments: Moments, standardizer: Standardizer) -> DataScale:
-    return DataScale(
-        mean=moments.mean, cov=moments.cov, center=standardizer.center, scale=standardizer.scale
-    )
+    return DataScale(mean=moments.mean, cov=moments.cov, center=standardizer.center, scale=standardizer.scale)
 
 
 def _holdout_density(
@@ -261,4 +258,9 @@ def _in_data_units(
 ) -> dict[str, np.ndarray]:
     """Undo the standardisation: log p(x) = log p(z) - sum(log scale)."""
     elbo = metrics["elbo"].astype(np.float64) - total_weight * log_scale
-    return {**metrics, "elbo": elbo, "elbo_per_row": elbo / total_weight, "holdout": metrics["holdout"] - log_scale}
+    return {
+        **metrics,
+        "elbo": elbo,
+        "elbo_per_row": elbo / total_weight,
+        "holdout": metrics["holdout"] - log_scale,
+    }

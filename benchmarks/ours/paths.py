@@ -116,7 +116,8 @@ def _fit(problem: Problem, passes: float, holdout: float, **parts: Any) -> Fitte
     import vigmm
 
     model = vigmm.Mixture(num_components=problem.k_max, weights=vigmm.DirichletProcess(concentration=1.0))
-    train = vigmm.Train(batch_size=problem.batch_size, passes=passes, holdout=holdout)
+    # Without min_steps=1 the library would turn every small budget into its least number of steps.
+    train = vigmm.Train(batch_size=problem.batch_size, passes=passes, min_steps=1, holdout=holdout)
     start = vigmm.KMeansStart(rows=20_000)
     fit = vigmm.fit(problem.x, model=model, start=start, train=train, seed=problem.seed, **parts)
     steps_per_pass = -(-len(problem.x) // problem.batch_size)

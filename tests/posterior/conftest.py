@@ -33,7 +33,8 @@ def make_posterior(x, labels, *, family="conjugate", dtype="float32", columns=No
     units = Standardizer(center=x.mean(axis=0), scale=np.sqrt(np.diag(cov)))
     with jax.enable_x64(dtype == "float64"):
         prior = model.build_prior(
-            DataScale(mean=x.mean(axis=0), cov=cov, center=units.center, scale=units.scale), dtype=np.dtype(dtype)
+            DataScale(mean=x.mean(axis=0), cov=cov, center=units.center, scale=units.scale),
+            dtype=np.dtype(dtype),
         )
         z = jnp.asarray(units.forward(x), dtype)
         resp = jax.nn.one_hot(jnp.asarray(labels), model.num_components, dtype=dtype)

@@ -82,8 +82,16 @@ def test_steps_past_the_horizon_change_nothing(problem, config):
 @pytest.mark.parametrize("name", ["natural", "pathwise"])
 def test_a_refit_with_new_data_and_another_budget_does_not_retrace(problem, config, name):
     objective, optimizer, params = problem.setting(name)
-    settings = dict(config=config)
-    train(objective, optimizer, params, problem.prior, problem.data, problem.holdout, rng.root_key(0), **settings)
+    train(
+        objective,
+        optimizer,
+        params,
+        problem.prior,
+        problem.data,
+        problem.holdout,
+        rng.root_key(0),
+        **settings,
+    )
     traced = chex.assert_max_traces(steps.step, n=0)
     original, steps.step = steps.step, traced
     try:
@@ -108,8 +116,8 @@ def test_full_batch_rate_one_is_coordinate_ascent_and_converges(problem):
     objective = Objective(model=problem.model, family=Conjugate(), estimator=Natural())
     config = Train(batch_size=600, min_steps=400, tolerance=1e-6, chunk_steps=20)
     result = train(
-        objective, Sgd(rate=1.0), problem.start, problem.prior, problem.data, problem.holdout, rng.root_key(0),
-        config=config,
+        objective, Sgd(rate=1.0), problem.start, problem.prior, problem.data, problem.holdout,
+        rng.root_key(0), config=config,
     )  # fmt: skip
     assert result.outcome.status is Status.CONVERGED
     assert result.outcome.ok
@@ -121,7 +129,14 @@ def test_full_batch_rate_one_is_coordinate_ascent_and_converges(problem):
 def test_metrics_have_one_entry_per_step_and_per_chunk(problem, config):
     objective, optimizer, params = problem.setting("natural")
     result = train(
-        objective, optimizer, params, problem.prior, problem.data, problem.holdout, rng.root_key(0), config=config
+        objective,
+        optimizer,
+        params,
+        problem.prior,
+        problem.data,
+        problem.holdout,
+        rng.root_key(0),
+        config=config,
     )
     assert result.metrics["step"].tolist() == list(range(24))
     assert result.metrics["chunk_step"].tolist() == [6, 12, 18, 24]
@@ -139,7 +154,9 @@ def test_a_nan_row_is_never_converged_and_leaves_the_last_good_model(problem, co
     poisoned = Rows(x=jnp.asarray(x), weight=problem.data.weight)
     # Any change is below this tolerance: only NaN can stop "converged".
     lax = dataclasses.replace(config, tolerance=1e6, patience=1)
-    result = train(objective, optimizer, params, problem.prior, poisoned, problem.holdout, rng.root_key(0), config=lax)
+    result = train(
+        objective, optimizer, params, problem.prior, poisoned, problem.holdout, rng.root_key(0), config=lax
+    )
     assert result.outcome.status is Status.NONFINITE
     assert not result.outcome.ok
     assert 0 <= result.outcome.bad_step < 6
@@ -159,11 +176,15 @@ def test_a_rate_that_is_far_too_high_is_diverged_or_nonfinite(problem, config):
 
 def test_ctrl_c_ends_with_a_usable_model(problem, config):
     class PressCtrlC:
+        pressed = False
+
         def start(self, total_steps, phase):
             pass
 
         def update(self, step, values):
-            signal.raise_signal(signal.SIGINT)
+            if not self.pressed:
+                self.pressed = True
+                signal.raise_signal(signal.SIGINT)
 
         def finish(self):
             pass

@@ -112,7 +112,10 @@ def predict(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file if it is there.")] = False,
     quiet: Quiet = False,
 ) -> None:
-    """Write component, its probability and log density of each row of a file."""
+    """Assign the rows of a file to components.
+
+    Writes a Parquet file with the columns row (from 0), component, its probability, and log_density.
+    """
     from vigmm.cli.scoring import predict as run
 
     with _errors():
@@ -123,7 +126,10 @@ def predict(
 def evaluate(
     run_folder: Run, data: Data, columns: Columns = None, key: Key = None, as_json: Json = False
 ) -> None:
-    """Tell the mean log predictive density of a file's rows under the model."""
+    """Score the rows of a file: their mean log density.
+
+    It is the log posterior predictive density, in nats per row and in the units of the data.
+    """
     from vigmm.cli.scoring import evaluate as run
 
     with _errors():
@@ -136,7 +142,7 @@ def inspect(
     everything: Annotated[bool, typer.Option("--all", help="Show small components too.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Tell how a run ended, its prior, and the sizes of its components."""
+    """Show outcome, prior and components of a run."""
     from vigmm.cli.inspecting import inspect as run
 
     with _errors():

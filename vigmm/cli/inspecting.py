@@ -19,6 +19,7 @@ __all__ = ["inspect"]
 
 _SMALL = 1e-3
 _COLUMNS = 6
+_PRIOR_COLUMNS = 20
 
 
 def inspect(run: str, *, everything: bool, as_json: bool) -> None:
@@ -50,9 +51,13 @@ def inspect(run: str, *, everything: bool, as_json: bool) -> None:
     typer.echo()
     # In a pipe nobody is served by a table cut to eighty columns.
     console = Console(width=None if sys.stdout.isatty() else 160, highlight=False)
+    typer.echo(f"Prior: {_scalars(manifest['prior'])}\n")
     console.print(_prior(manifest["prior"], table["columns"]))
-    console.print(_components(table, everything=everything))
-    for line in facts.advice():
+    typer.echo("\nComponents, largest first\n")
+    shown, notes = _components(table, everything=everything)
+    console.print(shown)
+    typer.echo()
+    for line in [*notes, *facts.advice()]:
         typer.echo(f"- {line}")
 
 
@@ -78,28 +83,29 @@ def _how(manifest: dict[str, Any]) -> list[tuple[str, str]]:
     ]
 
 
+def _scalars(prior: dict[str, Any]) -> str:
+    numbers = [f"{key} {value:g}" for key, value in prior.items() if isinstance(value, int | float)]
+    return ", ".join([str(prior.get("kind", "")), *numbers])
+
+
 def _prior(prior: dict[str, Any], columns: list[str]) -> Table:
-    scalars = ", ".join(f"{key} {value:g}" for key, value in prior.items() if isinstance(value, int | float))
-    table = Table(
-        title=f"Prior: {prior.get('kind', '')}, {scalars}", title_justify="left", box=None, pad_edge=False
-    )
+    table = Table(box=None, pad_edge=False)
     table.add_column("column")
     table.add_column("mean", justify="right")
     table.add_column("expected sd of a component", justify="right")
     cov, mean = prior.get("expected_covariance"), prior.get("mean")
-    if cov is None or mean is None:
-        return table
-    for i, name in enumerate(columns[:20]):
-        table.add_row(name, f"{mean[i]:.5g}", f"{cov[i][i] ** 0.5:.4g}")
-    if len(columns) > 20:
-        table.caption = f"{len(columns) - 20} more columns"
+    if cov is not None and mean is not None:
+        for i, name in enumerate(columns[:_PRIOR_COLUMNS]):
+            table.add_row(name, f"{mean[i]:.5g}", f"{cov[i][i] ** 0.5:.4g}")
+    if len(columns) > _PRIOR_COLUMNS:
+        table.add_row("...", "", "")
     return table
 
 
-def _components(summary: dict[str, Any], *, everything: bool) -> Table:
+def _components(summary: dict[str, Any], *, everything: bool) -> tuple[Table, list[str]]:
     level, columns = summary["level"], summary["columns"]
     rows = [one for one in summary["components"] if everything or one["weight"]["mean"] >= _SMALL]
-    table = Table(title="Components, largest first", title_justify="left", box=None, pad_edge=False)
+    table = Table(box=None, pad_edge=False)
     for head in ("component", "weight", f"{level:.0%} interval", "rows", *columns[:_COLUMNS]):
         table.add_column(head, justify="right", no_wrap=True)
     for one in rows:
@@ -112,10 +118,10 @@ def _components(summary: dict[str, Any], *, everything: bool) -> Table:
             f"{one['expected_rows']:,.0f}" if one["expected_rows"] is not None else "",
             *features,
         )
+    notes = []
     hidden = len(summary["components"]) - len(rows)
-    notes = [f"{hidden} components below {_SMALL:.1%} are not shown (--all)"] if hidden else []
+    if hidden:
+        notes.append(f"{hidden} more below {_SMALL:.1%} of the rows; --all shows them.")
     if len(columns) > _COLUMNS:
-        notes.append(f"{len(columns) - _COLUMNS} more columns are in summary.json")
-    table.caption = "; ".join(notes) or None
-    table.caption_justify = "left"
-    return table
+        notes.append(f"{len(columns) - _COLUMNS} more columns are in summary.json.")
+    return table, notes

@@ -91,26 +91,28 @@ class Lines:
     def __init__(self, *, passes: float | None = None, every: float = _EVERY, stream: Any = None) -> None:
         self._passes, self._every = passes, every
         self._stream = stream or sys.stderr
-        self._began = self._last = time.monotonic()
+        self._last = time.monotonic()
+        self._first: tuple[float, int] | None = None
         self._total, self._phase = 1, ""
 
     def start(self, total_steps: int, phase: str) -> None:
-        """Note when the phase began."""
-        self._total, self._phase = max(total_steps, 1), phase
-        self._began = time.monotonic()
+        """Note which phase begins."""
+        self._total, self._phase, self._first = max(total_steps, 1), phase, None
 
     def update(self, step: int, values: dict[str, float]) -> None:
         """Write a line, if the last one is long enough ago."""
         now = time.monotonic()
-        if step < 1 or now - self._last < self._every:
+        if self._first is None:  # what was before is compilation, which tells nothing of the steps to come
+            self._first = now, step
+        if now - self._last < self._every:
             return
         self._last = now
+        began, first = self._first
+        left = (now - began) / (step - first) * (self._total - step) if step > first else None
         share = step / self._total
-        left = (now - self._began) * (1 - share) / share
-        passes = self._passes if self._phase == "fit" else None
-        shown = describe(values, share, passes)
-        line = f"{self._phase} {share:4.0%}, {left:.0f} s left{'  ' if shown else ''}{shown}"
-        self._stream.write(line + "\n")
+        shown = describe(values, share, self._passes if self._phase == "fit" else None)
+        parts = [f"{self._phase} {share:4.0%}", "" if left is None else f"{left:.0f} s left", shown]
+        self._stream.write("  ".join(part for part in parts if part) + "\n")
         self._stream.flush()
 
     def finish(self) -> None:

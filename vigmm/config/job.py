@@ -44,8 +44,8 @@ class Job:
         data: the file of rows.
         model: the mixture.
         family: variational family; a row of `FAMILIES`.
-        estimator: of the bound and its gradient; a row of `ESTIMATORS`. A configuration that names none gets the
-            one that suits its family.
+        estimator: of the bound and its gradient; a row of `ESTIMATORS`. A configuration that
+            names none gets the one that suits its family.
         optimizer: a row of `OPTIMIZERS`; None for the one that suits the estimator and the batches.
         start: where the run starts; a row of `STARTS`.
         train: budget, batches and stopping.
@@ -70,12 +70,14 @@ class Job:
         self.estimator.check(self.model, self.family)
 
     def resolved(self, *, rows: int) -> Job:
-        """The same job for `rows` rows, with nothing left open: steps that see all data have no noise to average.
+        """The same job for `rows` rows, with nothing left open.
+
+        Where each step sees all data there is no noise to average away, so the optimiser may be another.
 
         Example:
             >>> job = Job(data=DataFile("x.npy"))
-            >>> type(job.resolved(rows=100).optimizer).__name__, type(job.resolved(rows=100_000).optimizer).__name__
-            ('Sgd', 'RobbinsMonro')
+            >>> job.resolved(rows=100).optimizer
+            Sgd(rate=1.0)
         """
         if self.optimizer is not None:
             return self

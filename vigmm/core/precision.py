@@ -20,7 +20,7 @@ def precision(dtype: str) -> contextlib.AbstractContextManager[object]:
         SpecError: if `dtype` is neither float32 nor float64.
     """
     require(dtype in DTYPES, "dtype", "'float32' or 'float64'", dtype)
-    if dtype == "float64" and not jax.config.read("jax_enable_x64"):
+    if dtype == "float64" and jax.dtypes.canonicalize_dtype("float64") != "float64":
         context: contextlib.AbstractContextManager[object] = jax.enable_x64(True)
         return context
     return contextlib.nullcontext()

@@ -1,9 +1,9 @@
 """Specs as plain dictionaries, and back: what configuration and model files hold.
 
-A Spec that was chosen from a table is written with its row's name under ``kind``; tuples are lists; all else is
-numbers, text, booleans and None, so JSON and YAML hold it. Reading back is checked field by field against
-the type hints, and every problem is reported at once with its path. Names are looked up in the given tables
-and nowhere else: nothing that was written can make anything be imported or run.
+A Spec that was chosen from a table is written with its row's name under ``kind``; tuples are lists; all
+else is numbers, text, booleans and None, so JSON and YAML hold it. Reading back is checked field by field
+against the type hints, and every problem is reported at once with its path. Names are looked up in the given
+tables and nowhere else: nothing that was written can make anything be imported or run.
 """
 
 from __future__ import annotations
@@ -64,8 +64,8 @@ def from_dict(
     """The Spec that a dictionary describes.
 
     Args:
-        cls_or_table: the Spec's class, or the table whose row ``kind`` names. For a row of a table, `data` may
-            be just that name.
+        cls_or_table: the Spec's class, or the table whose row ``kind`` names. For a row of a table, `data`
+            may be just that name.
         data: what `to_dict` makes; whatever is left out has its default.
         path: dotted path of `data` in the whole, for messages.
         default: the row that is meant where ``kind`` is left out.
@@ -132,9 +132,11 @@ class _Reader:
         else:
             return self._wrong(path, f"must be one of {', '.join(table)}, or a section with a kind", data)
         if not isinstance(kind, str) or kind not in table:
-            asked = "needs" if kind is None else f"is {_short(kind)}; it must be"
-            hint = "" if kind is None else _did_you_mean(str(kind), table)
-            return self._add(at, f"{_dotted(at) or 'kind'} {asked} one of {', '.join(table)}{hint}")
+            name, rows = _dotted(at) or "kind", ", ".join(table)
+            if kind is None:
+                return self._add(at, f"{name} is missing; it is one of {rows}")
+            hint = _did_you_mean(str(kind), table)
+            return self._add(at, f"{name} must be one of {rows}, got {_short(kind)}{hint}")
         return self.fields(table[kind], values, path, kind=kind, table=table)
 
     def fields(

@@ -47,7 +47,7 @@ def spec(cls: type[T]) -> type[T]:
 @dataclass_transform(kw_only_default=True, frozen_default=True)
 def state(cls: type[T]) -> type[T]:
     """Make `cls` a State: a frozen pytree of arrays, built by keyword only."""
-    made: type[T] = chex.dataclass(cls, frozen=True, mappable_dataclass=False, kw_only=True)  # type: ignore[call-overload]
+    made: type[T] = chex.dataclass(cls, frozen=True, mappable_dataclass=False, kw_only=True)
     return made
 
 

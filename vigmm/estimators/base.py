@@ -66,8 +66,6 @@ class Objective:
         """The bound and a descent direction for this model and family."""
         return self.estimator.estimate(self.model, self.family, params, prior, batch, key)
 
-    def value(
-        self, params: Any, prior: Prior, batch: Batch, key: PRNGKey
-    ) -> dict[str, Float[Array, ""]]:
+    def value(self, params: Any, prior: Prior, batch: Batch, key: PRNGKey) -> dict[str, Float[Array, ""]]:
         """The terms of the bound for this model and family."""
         return self.estimator.value(self.model, self.family, params, prior, batch, key)

@@ -25,6 +25,7 @@ from vigmm.families import Conjugate, Family
 from vigmm.families.conjugate import ConjugateParams
 from vigmm.math.tiles import choose_tile, tiled_sum
 from vigmm.models import Mixture, Prior
+from vigmm.models.covariance import conjugate
 
 __all__ = ["Natural"]
 
@@ -45,14 +46,21 @@ class Natural:
         require(self.tile is None or self.tile >= 1, "tile", ">= 1", self.tile)
 
     def check(self, model: Mixture, family: Family) -> None:
-        """Refuse families without natural parameters."""
-        if not isinstance(family, Conjugate):
-            raise SpecError("family", "'conjugate' for the natural estimator", type(family).__name__)
+        """Refuse families and covariances without natural parameters."""
+        _conjugate(family)
+        conjugate(model.covariance)
 
     def value(
-        self, model: Mixture, family: Conjugate, params: ConjugateParams, prior: Prior, batch: Batch, key: PRNGKey
+        self,
+        model: Mixture,
+        family: Family,
+        params: ConjugateParams,
+        prior: Prior,
+        batch: Batch,
+        key: PRNGKey,
     ) -> dict[str, Float[Array, ""]]:
         """The terms of equation (1)."""
+        family = _conjugate(family)
         posterior = family.posterior(model, params)
         theta = family.expected(model, posterior)
 
@@ -63,12 +71,19 @@ class Natural:
         return {"log_lik": log_lik, **family.neg_kl(model, posterior, prior)}
 
     def estimate(
-        self, model: Mixture, family: Conjugate, params: ConjugateParams, prior: Prior, batch: Batch, key: PRNGKey
+        self,
+        model: Mixture,
+        family: Family,
+        params: ConjugateParams,
+        prior: Prior,
+        batch: Batch,
+        key: PRNGKey,
     ) -> Estimate:
         """Equation (1) and lambda - (prior + statistics). `key` is not used: nothing is sampled.
 
         Each row is read once, for its responsibilities and for the statistics together.
         """
+        family = _conjugate(family)
         posterior = family.posterior(model, params)
         theta = family.expected(model, posterior)
         centre = params.components.centre
@@ -80,7 +95,7 @@ class Natural:
             return {
                 "log_lik": jnp.sum(piece.weight * log_lik),
                 "counts": jnp.sum(resp, axis=0),
-                "stats": model.covariance.stats(piece.x, resp, centre),
+                "stats": model.algebra.stats(piece.x, resp, centre),
             }
 
         sums = tiled_sum(tile_sums, batch, self._tile(model, batch))
@@ -95,3 +110,9 @@ class Natural:
     def _tile(self, model: Mixture, batch: Batch) -> int:
         rows, dim = batch.x.shape
         return self.tile or choose_tile(rows, model.num_components, dim, itemsize=batch.x.dtype.itemsize)
+
+
+def _conjugate(family: Family) -> Conjugate:
+    if not isinstance(family, Conjugate):
+        raise SpecError("family", "'conjugate' for the natural estimator", type(family).__name__)
+    return family

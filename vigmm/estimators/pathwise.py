@@ -54,7 +54,9 @@ class Pathwise:
         """Refuse families whose draws cannot be differentiated."""
         if isinstance(family, Conjugate):
             must = "one with reparameterised draws, such as 'meanfield': gradients of Beta and Wishart draws"
-            raise SpecError("family", must + " are not finite for the small shapes of empty components", "conjugate")
+            raise SpecError(
+                "family", must + " are not finite for the small shapes of empty components", "conjugate"
+            )
 
     def value(
         self, model: Mixture, family: Family, params: Any, prior: Prior, batch: Batch, key: PRNGKey

@@ -31,7 +31,7 @@ class Family(Protocol):
         ...
 
     def log_prob(self, model: Mixture, params: Any, u: Position) -> Float[Array, ""]:
-        """log q(u; params)."""
+        """Log q(u; params)."""
         ...
 
     def entropy(self, model: Mixture, params: Any) -> Float[Array, ""]:
@@ -45,5 +45,5 @@ class Family(Protocol):
     def log_predictive(
         self, model: Mixture, params: Any, x: Float[Array, "B D"], key: PRNGKey, *, num_draws: int
     ) -> Float[Array, "B K"]:
-        """log of the posterior predictive joint p(x_b, z_b = k | data), parameters averaged out."""
+        """Log of the posterior predictive joint p(x_b, z_b = k | data), parameters averaged out."""
         ...

@@ -45,13 +45,13 @@ class Conjugate:
 
     def posterior(self, model: Mixture, params: ConjugateParams) -> Prior:
         """Standard hyperparameters: the same State as the prior."""
-        return Prior(weights=params.weights, components=model.covariance.standard(params.components))
+        return Prior(weights=params.weights, components=model.algebra.standard(params.components))
 
     def target(
         self, model: Mixture, prior: Prior, params: ConjugateParams, counts: Float[Array, " K"], stats: Any
     ) -> ConjugateParams:
-        """prior + statistics: where a full coordinate step goes, about the centre of `params`."""
-        base = model.covariance.natural(prior.components, params.components.centre)
+        """Prior + statistics: where a full coordinate step goes, about the centre of `params`."""
+        base = model.algebra.natural(prior.components, params.components.centre)
         return ConjugateParams(
             weights=sticks.update(prior.weights, counts),
             components=jax.tree.map(jnp.add, base, stats),
@@ -61,34 +61,36 @@ class Conjugate:
         """E_q[log pi] and the parts of E_q[log N]."""
         return Components(
             log_weights=sticks.expected_log_weights(posterior.weights),
-            parts=model.covariance.expected(posterior.components),
+            parts=model.algebra.expected(posterior.components),
         )
 
     def neg_kl(self, model: Mixture, posterior: Prior, prior: Prior) -> dict[str, Float[Array, ""]]:
         """-KL(q || prior) in nats: the data-free terms of the bound."""
         return {
             "neg_kl_weights": -sticks.kl(posterior.weights, prior.weights),
-            "neg_kl_components": -jnp.sum(model.covariance.kl(posterior.components, prior.components)),
+            "neg_kl_components": -jnp.sum(model.algebra.kl(posterior.components, prior.components)),
         }
 
-    def sample(self, model: Mixture, params: ConjugateParams, key: PRNGKey) -> tuple[Position, Float[Array, ""]]:
+    def sample(
+        self, model: Mixture, params: ConjugateParams, key: PRNGKey
+    ) -> tuple[Position, Float[Array, ""]]:
         """One draw and its log q. Draws of Beta and Wishart shapes are for looking, not for gradients."""
         posterior = self.posterior(model, params)
         key_weights, key_components = jax.random.split(key)
         u = Position(
             weights=sticks.sample(posterior.weights, key_weights),
-            components=model.covariance.sample(posterior.components, key_components),
+            components=model.algebra.sample(posterior.components, key_components),
         )
         return u, model.log_prior(posterior, u)
 
     def log_prob(self, model: Mixture, params: ConjugateParams, u: Position) -> Float[Array, ""]:
-        """log q(u): the prior's density with posterior hyperparameters."""
+        """Log q(u): the prior's density with posterior hyperparameters."""
         return model.log_prior(self.posterior(model, params), u)
 
     def entropy(self, model: Mixture, params: ConjugateParams) -> Float[Array, ""]:
         """-E_q[log q] over positions."""
         posterior = self.posterior(model, params)
-        components = jnp.sum(model.covariance.entropy(posterior.components))
+        components = jnp.sum(model.algebra.entropy(posterior.components))
         return sticks.entropy(posterior.weights) + components
 
     def weights(self, model: Mixture, params: ConjugateParams) -> Float[Array, " K"]:
@@ -104,7 +106,8 @@ class Conjugate:
         *,
         num_draws: int,
     ) -> Float[Array, "B K"]:
-        """log E[pi_k] + log Student-t_k(x): exact under q, so `key` and `num_draws` are not used."""
+        """Log E[pi_k] + log Student-t_k(x): exact under q, so `key` and `num_draws` are not used."""
         posterior = self.posterior(model, params)
         log_weights = jnp.log(sticks.expected_weights(posterior.weights))
-        return log_weights[None] + model.covariance.log_predictive(posterior.components, x)
+        densities: Array = model.algebra.log_predictive(posterior.components, x)
+        return log_weights[None] + densities

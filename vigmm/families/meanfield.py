@@ -45,18 +45,21 @@ class MeanField:
         """
         posterior = Conjugate().posterior(model, start)
         loc_weights, sd_weights = sticks.position_moments(posterior.weights)
-        loc, sd = model.covariance.position_moments(posterior.components)
+        loc, sd = model.algebra.position_moments(posterior.components)
         return MeanFieldParams(
             loc=Position(weights=loc_weights, components=loc),
             log_scale=Position(weights=jnp.log(sd_weights), components=jnp.log(sd)),
         )
 
-    def sample(self, model: Mixture, params: MeanFieldParams, key: PRNGKey) -> tuple[Position, Float[Array, ""]]:
-        """loc + scale * noise, with log q = -|noise|^2/2 - sum(log_scale) - P/2 log 2 pi."""
-        leaves, treedef = jax.tree.flatten(params.loc)
-        keys = jax.random.split(key, len(leaves))
-        noise = treedef.unflatten(
-            [jax.random.normal(k, leaf.shape, leaf.dtype) for k, leaf in zip(keys, leaves, strict=True)]
+    def sample(
+        self, model: Mixture, params: MeanFieldParams, key: PRNGKey
+    ) -> tuple[Position, Float[Array, ""]]:
+        """A draw loc + scale * noise, with log q = -|noise|^2/2 - sum(log_scale) - P/2 log 2 pi."""
+        key_weights, key_components = jax.random.split(key)
+        weights, components = params.loc.weights, params.loc.components
+        noise = Position(
+            weights=jax.random.normal(key_weights, weights.shape, weights.dtype),
+            components=jax.random.normal(key_components, components.shape, components.dtype),
         )
         u = jax.tree.map(lambda m, s, e: m + jnp.exp(s) * e, params.loc, params.log_scale, noise)
         return u, self._log_q(params, noise)
@@ -66,7 +69,7 @@ class MeanField:
         return _total(terms)
 
     def log_prob(self, model: Mixture, params: MeanFieldParams, u: Position) -> Float[Array, ""]:
-        """log q(u); the noise is recovered coordinate by coordinate, which is exact here."""
+        """Log q(u); the noise is recovered coordinate by coordinate, which is exact here."""
         noise = jax.tree.map(lambda v, m, s: (v - m) * jnp.exp(-s), u, params.loc, params.log_scale)
         return self._log_q(params, noise)
 
@@ -87,5 +90,5 @@ class MeanField:
         *,
         num_draws: int,
     ) -> Float[Array, "B K"]:
-        """log of the mean over draws of pi_k N(x | component k)."""
+        """Log of the mean over draws of pi_k N(x | component k)."""
         return predictive.from_draws(self, model, params, x, key, num_draws=num_draws)

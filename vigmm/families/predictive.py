@@ -20,7 +20,7 @@ __all__ = ["from_draws"]
 def from_draws(
     family: Family, model: Mixture, params: Any, x: Float[Array, "B D"], key: PRNGKey, *, num_draws: int
 ) -> Float[Array, "B K"]:
-    """log (1/S) sum_s pi_k^s N(x_b | component k of draw s), one draw in memory at a time."""
+    """Log (1/S) sum_s pi_k^s N(x_b | component k of draw s), one draw in memory at a time."""
     dim = x.shape[-1]
 
     def add(total: Float[Array, "B K"], one: PRNGKey) -> tuple[Float[Array, "B K"], None]:

@@ -46,5 +46,5 @@ def log_diag_sum(factor: Float[Array, "*K D D"]) -> Float[Array, "*K"]:
 
 
 def outer(vector: Float[Array, "*K D"]) -> Float[Array, "*K D D"]:
-    """v v^T along the last axis."""
+    """V v^T along the last axis."""
     return vector[..., :, None] * vector[..., None, :]

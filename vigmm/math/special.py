@@ -20,7 +20,7 @@ _ASYMPTOTIC_FROM = 32.0
 
 
 def log_gamma_gap(x: Float[Array, "*any"]) -> Float[Array, "*any"]:
-    """x digamma(x) - log Gamma(x) - x, which grows only as (log x)/2, for x > 0.
+    """X digamma(x) - log Gamma(x) - x, which grows only as (log x)/2, for x > 0.
 
     For large x, from the Stirling series (Abramowitz and Stegun 6.1.40, 6.3.18):
     (log x)/2 - (1 + log 2 pi)/2 - 1/(6x) + 1/(90x^3) - 1/(210x^5) + 1/(210x^7) - 5/(594x^9).
@@ -40,7 +40,7 @@ def log_gamma_gap(x: Float[Array, "*any"]) -> Float[Array, "*any"]:
 
 
 def log_beta(a: Float[Array, "*any"], b: Float[Array, "*any"]) -> Float[Array, "*any"]:
-    """log B(a, b) = log Gamma(a) + log Gamma(b) - log Gamma(a + b)."""
+    """Log B(a, b) = log Gamma(a) + log Gamma(b) - log Gamma(a + b)."""
     return gammaln(a) + gammaln(b) - gammaln(a + b)
 
 

@@ -70,12 +70,13 @@ def tiled_sum(f: Callable[[Batch], Any], batch: Batch, tile: int) -> Any:
 def tiled_value(
     f: Callable[[Any, Batch], Float[Array, ""]], params: Any, batch: Batch, tile: int
 ) -> Float[Array, ""]:
-    """sum over tiles of f(params, tile), differentiable once with respect to `params` only.
+    """Sum over tiles of f(params, tile), differentiable once with respect to `params` only.
 
     Value and gradient are accumulated in one pass over the rows: reverse-mode differentiation of
     the plain sum would store the residuals of every tile.
     """
-    return tiled_sum(functools.partial(f, params), batch, tile)
+    total: Array = tiled_sum(functools.partial(f, params), batch, tile)
+    return total
 
 
 def _fwd(f: Any, params: Any, batch: Batch, tile: int) -> tuple[Any, Any]:

@@ -17,7 +17,7 @@ from jaxtyping import Array, Float
 
 from vigmm.core.struct import part, require, spec, state
 from vigmm.models import weights as sticks
-from vigmm.models.covariance import COVARIANCES, Covariance
+from vigmm.models.covariance import COVARIANCES, ConjugateCovariance, Covariance, conjugate
 from vigmm.models.priors import PRIORS, ComponentPrior, DataScale
 from vigmm.models.weights import WEIGHTS, Sticks, WeightPrior
 
@@ -71,6 +71,11 @@ class Mixture:
     def __post_init__(self) -> None:
         require(self.num_components >= 1, "num_components", ">= 1", self.num_components)
 
+    @property
+    def algebra(self) -> ConjugateCovariance:
+        """The covariance structure's conjugate algebra; `SpecError` if it has none."""
+        return conjugate(self.covariance)
+
     def build_prior(self, data: DataScale, *, dtype: Any) -> Prior:
         """Hyperparameters for this data: the part of the model that follows its scale."""
         return Prior(
@@ -89,11 +94,11 @@ class Mixture:
         )
 
     def log_joint(self, theta: Components, x: Float[Array, "B D"]) -> Float[Array, "B K"]:
-        """log pi_k + log N(x_b | component k)."""
+        """Log pi_k + log N(x_b | component k)."""
         return theta.log_weights[None] + self.covariance.log_normal(theta.parts, x)
 
     def log_lik(self, theta: Components, x: Float[Array, "B D"]) -> Float[Array, " B"]:
-        """log p(x_b | theta), the assignments summed out."""
+        """Log p(x_b | theta), the assignments summed out."""
         return jax.nn.logsumexp(self.log_joint(theta, x), axis=-1)
 
     def log_prior(self, prior: Prior, u: Position) -> Float[Array, ""]:

@@ -109,13 +109,15 @@ class NormalWishart:
             cov = np.asarray(self.covariance, np.float64)
             square = cov.shape == (dim, dim) and np.allclose(cov, cov.T)
             require(square, "covariance", f"a symmetric {dim} x {dim} matrix", self.covariance)
-            return cov / unit
+            given: np.ndarray = cov / unit
+            return given
         cov = data.cov / unit
         diagonal = np.diag(cov).copy()
         # A constant column has no variance to follow: the floor keeps the prior proper.
         diagonal[~(diagonal > self.shrink)] = max(self.shrink, 1e-6)
         cov = (1.0 - self.shrink) * (cov - np.diag(np.diag(cov))) + np.diag(diagonal)
-        return cov / num_components ** (2.0 / dim)
+        tiles: np.ndarray = cov / num_components ** (2.0 / dim)
+        return tiles
 
     def describe(self, built: NormalWishartParams, data: DataScale) -> dict[str, Any]:
         """The prior that was used, in original units, for the manifest."""

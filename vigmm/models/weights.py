@@ -121,14 +121,14 @@ def update(prior: Sticks, counts: Float[Array, " K"]) -> Sticks:
 
 
 def _break(log_v: Float[Array, " J"], log_rest: Float[Array, " J"]) -> Float[Array, " K"]:
-    """log of equation (1) from log v and log(1 - v), or from their expectations."""
+    """Log of equation (1) from log v and log(1 - v), or from their expectations."""
     zero = jnp.zeros((1,), log_v.dtype)
     left = jnp.concatenate([zero, jnp.cumsum(log_rest)])
     return left + jnp.concatenate([log_v, zero])
 
 
 def log_weights(u: Float[Array, " J"]) -> Float[Array, " K"]:
-    """log pi at unconstrained u = logit v."""
+    """Log pi at unconstrained u = logit v."""
     return _break(jax.nn.log_sigmoid(u), jax.nn.log_sigmoid(-u))
 
 

@@ -61,7 +61,7 @@ class Adam:
         require(0 <= self.b2 < 1, "b2", "in [0, 1)", self.b2)
 
     def rate_at(self, step: Step, horizon: Step) -> Float[Array, ""]:
-        """rate x min(1, (t + 1)/w) x (1 + cos(pi t/T))/2."""
+        """Rate x min(1, (t + 1)/w) x (1 + cos(pi t/T))/2."""
         t = jnp.asarray(step, jnp.float32)
         total = jnp.maximum(jnp.asarray(horizon, jnp.float32), 1.0)
         rate = self.rate * jnp.minimum(1.0, (t + 1.0) / jnp.maximum(self.warmup * total, 1.0))

@@ -19,7 +19,7 @@ __all__ = ["MAX_POINTS", "clusters", "segmentation"]
 MAX_POINTS = 20_000
 """Rows in a picture: more would only be ink on ink."""
 
-MAX_LABELS = 20
+MAX_LABELS = 40
 COVER = 0.9
 """Share of a component that its ellipse holds."""
 

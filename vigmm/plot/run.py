@@ -54,13 +54,10 @@ def _elbo(ax: Axes, passes: Float[np.ndarray, " T"], elbo: Float[np.ndarray, " T
 
 def _held_out(ax: Axes, passes: Float[np.ndarray, " C"], density: Float[np.ndarray, " C"]) -> None:
     ax.plot(passes, density, color=PALETTE[1], lw=1.8, marker="o" if len(passes) < 60 else None, ms=3)
-    finite = np.flatnonzero(np.isfinite(density))
-    if finite.size:
-        last = finite[-1]
-        at, text = (passes[last], density[last]), f"{density[last]:.4f}".replace("-", "−")
-        ax.annotate(text, at, xytext=(0, -12), textcoords="offset points", ha="right", va="top", color=INK)
+    last = density[np.isfinite(density)][-1:]
+    at_the_end = f", {last[0]:.4f} at the end".replace("-", "−") if last.size else ""
     _focus(ax, density)
-    tidy(ax, title="Log predictive density of held-out rows", y="nats per row")
+    tidy(ax, title=f"Log predictive density of held-out rows{at_the_end}", y="nats per row")
 
 
 def _focus(ax: Axes, values: Float[np.ndarray, " T"]) -> None:

@@ -78,7 +78,7 @@ def draw_blocks(posterior: Posterior, key: PRNGKey, n: int) -> Iterator[tuple[in
     """
     require(n >= 1, "n", ">= 1", n)
     fit = max(1, _BLOCK // (posterior.num_components * posterior.dim**2))
-    # Whatever `n` is: compiling for another shape costs seconds, a block of draws that nobody needs milliseconds.
+    # Whatever `n` is: compiling for another shape costs seconds, draws that nobody needs milliseconds.
     size = min(_BLOCK_DRAWS, 1 << (fit.bit_length() - 1))
     for first in range(0, n, size):
         # Not around the loop: a context that is open at a yield would be open in the caller.

@@ -138,7 +138,7 @@ class Summary:
 
 
 def _plus_minus(mean: float, sd: float) -> str:
-    """Both to the third digit of the second, as in ``1000.07 ± 0.0102``: a mean far from zero keeps its digits.
+    """Both to the third digit of the second, so that a mean far from zero keeps what matters.
 
     Example:
         >>> _plus_minus(1000.071234, 0.010234), _plus_minus(81234.5, 1234.5)

@@ -60,12 +60,12 @@ def write_results(folder: RunFolder, fit: Fit, job: Job, *, started: str) -> Fac
     summary = fit.posterior.summary(rows=manifest["data"]["rows"])
     facts = Facts.of(manifest, summary.to_dict(), doubtful=doubtful)
     pictures, facts.skipped = _draw(path / "plots", fit, job, summary, labels)
+    facts.seconds = {**facts.seconds, "write": round(time.perf_counter() - began, 4)}
     write_json(path / "summary.json", {**facts.to_dict(), "summary": summary.to_dict()})
     files = sorted(file.name for file in path.iterdir() if file.is_file() and not file.name.startswith("."))
     write_text(
         path / "summary.txt", report(facts, str(summary), files=[*files, "summary.txt"], pictures=pictures)
     )
-    facts.seconds = {**facts.seconds, "write": round(time.perf_counter() - began, 4)}
     write_json(
         path / MANIFEST,
         {

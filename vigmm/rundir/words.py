@@ -102,7 +102,7 @@ class Facts:
         """Heading and text of each fact, for people."""
         data = self.data
         columns = ", ".join(data["columns"][:8]) + (", ..." if len(data["columns"]) > 8 else "")
-        bound = f"{self.elbo['total']:,.1f} nats, {self.elbo['per_row']:.4f} per row"
+        bound = f"{self.elbo['total']:,.1f} nats, {self.elbo['per_row']:.4f} nats per row"
         if self.elbo["se"]:
             bound += f" (standard error {self.elbo['se']:,.2g} in total)"
         lines = [
@@ -140,7 +140,7 @@ class Facts:
             found.append("The run used all its passes: if plots/trace.png still rises, raise train.passes.")
         if self.empty == 0 and self.num_components > 1:
             found.append(
-                "No component is empty, so the data may want more: raise model.num_components and compare."
+                "No component is empty: compare the ELBO with that of a larger model.num_components."
             )
         if self.doubtful is not None and self.doubtful > 0.2:
             found.append(

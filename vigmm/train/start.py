@@ -44,7 +44,15 @@ class Start(Protocol):
     """A way to make the first conjugate posterior."""
 
     def first(
-        self, model: Mixture, family: Family, prior: Prior, data: Rows, key: PRNGKey, *, config: Train, progress: Progress | None
+        self,
+        model: Mixture,
+        family: Family,
+        prior: Prior,
+        data: Rows,
+        key: PRNGKey,
+        *,
+        config: Train,
+        progress: Progress | None,
     ) -> ConjugateParams:
         """A conjugate posterior for `family` to start from, its components sorted by size."""
         ...
@@ -71,13 +79,23 @@ class KMeansStart:
         require(0 <= self.passes < math.inf, "passes", ">= 0 and finite", self.passes)
 
     def first(
-        self, model: Mixture, family: Family, prior: Prior, data: Rows, key: PRNGKey, *, config: Train, progress: Progress | None
+        self,
+        model: Mixture,
+        family: Family,
+        prior: Prior,
+        data: Rows,
+        key: PRNGKey,
+        *,
+        config: Train,
+        progress: Progress | None,
     ) -> ConjugateParams:
         """Seed, then take the natural path, unless `family` is itself conjugate and goes on from the seeding.
 
         Needs a covariance with a conjugate prior.
         """
-        params = _seed(model, prior, data, rng.stream(key, "kmeans"), rows=self.rows, lloyd=self.lloyd)
+        params: ConjugateParams = _seed(
+            model, prior, data, rng.stream(key, "kmeans"), rows=self.rows, lloyd=self.lloyd
+        )
         if self.passes == 0 or isinstance(family, Conjugate):
             return params
         config = dataclasses.replace(config, passes=self.passes, min_steps=_START_STEPS, tolerance=0.0)
@@ -88,24 +106,29 @@ class KMeansStart:
             objective, RobbinsMonro(delay=delay), params, prior, data, none, rng.stream(key, "start"),
             config=config, progress=progress, phase="start",
         )  # fmt: skip
-        return _sorted(model, prior, result.state.params)
+        last: ConjugateParams = result.state.params
+        return _sorted(model, prior, last)
 
 
 STARTS: dict[str, type[Start]] = {"kmeans": KMeansStart}
 
 
 @functools.partial(jax.jit, static_argnames=("model", "rows", "lloyd"))
-def _seed(model: Mixture, prior: Prior, data: Rows, key: PRNGKey, *, rows: int, lloyd: int) -> ConjugateParams:
+def _seed(
+    model: Mixture, prior: Prior, data: Rows, key: PRNGKey, *, rows: int, lloyd: int
+) -> ConjugateParams:
     """Conjugate posterior of a k-means partition of a subsample, scaled to the whole data."""
     key_pick, key_seed = jax.random.split(key)
     sample = Minibatch(rows).pick(data, key_pick, 0)
-    labels, means = kmeans(sample.x, sample.weight, key_seed, num_clusters=model.num_components, iterations=lloyd)
+    labels, means = kmeans(
+        sample.x, sample.weight, key_seed, num_clusters=model.num_components, iterations=lloyd
+    )
     resp = sample.weight[:, None] * jax.nn.one_hot(labels, model.num_components, dtype=sample.x.dtype)
     counts = jnp.sum(resp, axis=0)
     order = jnp.argsort(-counts)
     centre, resp, counts = means[order], resp[:, order], counts[order]
-    empty = ConjugateParams(weights=prior.weights, components=model.covariance.natural(prior.components, centre))
-    stats = model.covariance.stats(sample.x, resp, centre)
+    empty = ConjugateParams(weights=prior.weights, components=model.algebra.natural(prior.components, centre))
+    stats = model.algebra.stats(sample.x, resp, centre)
     return Conjugate().target(model, prior, empty, counts, stats)
 
 
@@ -114,7 +137,7 @@ def _sorted(model: Mixture, prior: Prior, params: ConjugateParams) -> ConjugateP
     counts = params.components.count - prior.components.mean_precision
     order = jnp.argsort(-counts)
     components: Any = jax.tree.map(lambda leaf: leaf[order], params.components)
-    base = model.covariance.natural(prior.components, components.centre)
+    base = model.algebra.natural(prior.components, components.centre)
     return ConjugateParams(
         weights=sticks.update(prior.weights, components.count - base.count), components=components
     )

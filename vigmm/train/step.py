@@ -161,7 +161,8 @@ def run(
             zero, single = jnp.zeros((), data.x.dtype), jnp.zeros((), jnp.float32)
             return s, Metrics(elbo=zero, grad_norm=zero, rate=single, bad=jnp.zeros((), jnp.int32))
 
-        return lax.cond(carry.step < horizon, go, rest, carry)
+        out: tuple[TrainState, Metrics] = lax.cond(carry.step < horizon, go, rest, carry)
+        return out
 
     state, metrics = lax.scan(body, state, None, length=length)
     model, family = objective.model, objective.family
@@ -184,4 +185,6 @@ def _mean_log_predictive(
         return jnp.sum(piece.weight * jax.nn.logsumexp(joint, axis=-1))
 
     tile = choose_tile(rows, model.num_components, dim, itemsize=holdout.x.dtype.itemsize)
-    return tiled_sum(total, Batch(x=holdout.x, weight=holdout.weight), tile) / jnp.sum(holdout.weight)
+    batch = Batch(x=holdout.x, weight=holdout.weight)
+    density: Array = tiled_sum(total, batch, tile) / jnp.sum(holdout.weight)
+    return density

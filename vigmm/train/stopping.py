@@ -27,7 +27,13 @@ class Progression:
     """
 
     def __init__(
-        self, *, steps_per_pass: int, total_weight: float, tolerance: float, patience: int, terms: tuple[str, ...]
+        self,
+        *,
+        steps_per_pass: int,
+        total_weight: float,
+        tolerance: float,
+        patience: int,
+        terms: tuple[str, ...],
     ) -> None:
         self._length = steps_per_pass
         self._weight = total_weight
@@ -61,7 +67,9 @@ class Progression:
             return Outcome(Status.NONFINITE, at, message, bad_step=at, bad_term=term)
         recent = np.diff(self._passes[-self._patience - 1 :])
         if len(recent) == self._patience and bool(np.all(np.abs(recent) < self._tolerance)):
-            message = f"the ELBO changed by less than {self._tolerance:g} nats per row for {self._patience} passes"
+            message = (
+                f"the ELBO changed by less than {self._tolerance:g} nats per row for {self._patience} passes"
+            )
             return Outcome(Status.CONVERGED, 0, message)
         return None
 

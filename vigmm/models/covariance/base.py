@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from jaxtyping import Array, Float
 
+from vigmm.core.errors import SpecError
 from vigmm.core.typing import PRNGKey
 
-__all__ = ["ConjugateCovariance", "Covariance"]
+__all__ = ["ConjugateCovariance", "Covariance", "conjugate"]
 
 
 class Covariance(Protocol):
@@ -79,3 +80,14 @@ class ConjugateCovariance(Covariance, Protocol):
     def sample(self, q: Any, key: PRNGKey) -> Float[Array, "K P"]:
         """One draw of every component's position."""
         ...
+
+
+def conjugate(covariance: Covariance) -> ConjugateCovariance:
+    """The same structure, known to have a conjugate prior.
+
+    Raises:
+        SpecError: if it has none.
+    """
+    if not hasattr(covariance, "natural"):
+        raise SpecError("covariance", "one with a conjugate prior, such as 'full'", type(covariance).__name__)
+    return cast(ConjugateCovariance, covariance)

@@ -14,7 +14,7 @@ from jaxtyping import Array, Float
 
 from vigmm.core.struct import spec, state
 from vigmm.core.typing import PRNGKey
-from vigmm.math.linalg import LOG_2PI, einsum, log_diag_sum, outer, tril_inverse
+from vigmm.math.linalg import LOG_2PI, einsum, log_diag_sum, tril_inverse
 from vigmm.models.covariance import normal_wishart as nw_math
 from vigmm.models.covariance.normal_wishart import Natural, NormalWishartParams
 
@@ -76,7 +76,9 @@ class Full:
         """The standard form of additive parameters."""
         return nw_math.from_natural(natural)
 
-    def stats(self, x: Float[Array, "B D"], weight: Float[Array, "B K"], centre: Float[Array, "K D"]) -> Natural:
+    def stats(
+        self, x: Float[Array, "B D"], weight: Float[Array, "B K"], centre: Float[Array, "K D"]
+    ) -> Natural:
         """Weighted sufficient statistics about `centre`, shaped like the additive parameters."""
         shifted = x[:, None, :] - centre[None]
         scaled = weight[:, :, None] * shifted
@@ -97,9 +99,7 @@ class Full:
         dim = q.loc.shape[-1]
         whitener = jnp.sqrt(q.dof)[:, None, None] * tril_inverse(q.rate_factor)
         log_scale = 0.5 * (nw_math.expected_log_det(q) - dim * LOG_2PI - dim / q.mean_precision)
-        return Whitened(
-            log_scale=log_scale, whitener=whitener, offset=einsum("kij,kj->ki", whitener, q.loc)
-        )
+        return Whitened(log_scale=log_scale, whitener=whitener, offset=einsum("kij,kj->ki", whitener, q.loc))
 
     def kl(self, q: NormalWishartParams, prior: NormalWishartParams) -> Float[Array, " K"]:
         """KL(q || prior) of each component."""
@@ -124,9 +124,7 @@ class Full:
             + 0.5 * dim * (jnp.log(shrink) - jnp.log(jnp.asarray(jnp.pi, df.dtype)))
             - log_diag_sum(q.rate_factor)
         )
-        parts = Whitened(
-            log_scale=log_scale, whitener=whitener, offset=einsum("kij,kj->ki", whitener, q.loc)
-        )
+        parts = Whitened(log_scale=log_scale, whitener=whitener, offset=einsum("kij,kj->ki", whitener, q.loc))
         square = jnp.sum(self._residual(parts, x) ** 2, axis=-1)
         return log_scale[None] - 0.5 * (df + dim)[None] * jnp.log1p(square)
 

@@ -128,7 +128,9 @@ def kl(q: NormalWishartParams, p: NormalWishartParams) -> Float[Array, " K"]:
     return wishart + normal + 0.5 * p.mean_precision * q.dof * jnp.sum(shift**2, axis=-1)
 
 
-def unpack(u: Float[Array, "K P"], dim: int) -> tuple[Float[Array, "K D"], Float[Array, "K D"], Float[Array, "K D D"]]:
+def unpack(
+    u: Float[Array, "K P"], dim: int
+) -> tuple[Float[Array, "K D"], Float[Array, "K D"], Float[Array, "K D D"]]:
     """(mu, log diag W, W) from a position of length P = D + D(D+1)/2."""
     loc, log_diag, lower = u[..., :dim], u[..., dim : 2 * dim], u[..., 2 * dim :]
     rows = []
@@ -142,7 +144,9 @@ def unpack(u: Float[Array, "K P"], dim: int) -> tuple[Float[Array, "K D"], Float
     return loc, log_diag, jnp.stack(rows, axis=-2)
 
 
-def pack(loc: Float[Array, "K D"], log_diag: Float[Array, "K D"], lower: Float[Array, "K D D"]) -> Float[Array, "K P"]:
+def pack(
+    loc: Float[Array, "K D"], log_diag: Float[Array, "K D"], lower: Float[Array, "K D D"]
+) -> Float[Array, "K P"]:
     """The inverse layout of `unpack`: only the strict lower triangle of `lower` is read."""
     rows, columns = jnp.tril_indices(loc.shape[-1], -1)
     return jnp.concatenate([loc, log_diag, lower[..., rows, columns]], axis=-1)
@@ -169,14 +173,14 @@ def log_prob(nw: NormalWishartParams, u: Float[Array, "K P"]) -> Float[Array, " 
 
 
 def _log_normaliser(nw: NormalWishartParams) -> Float[Array, " K"]:
-    """log Z of the Wishart: nu D/2 log 2 - nu/2 log |B| + log Gamma_D(nu/2)."""
+    """Log Z of the Wishart: nu D/2 log 2 - nu/2 log |B| + log Gamma_D(nu/2)."""
     dim = nw.loc.shape[-1]
     powers = 0.5 * nw.dof * dim * math.log(2.0) - nw.dof * log_diag_sum(nw.rate_factor)
     return powers + multigammaln(0.5 * nw.dof, dim)
 
 
 def _log_jacobian(log_diag: Float[Array, "K D"]) -> Float[Array, " K"]:
-    """log |d Lambda / d(log diag W, lower W)| = D log 2 + sum_i (i + 1) log W_ii."""
+    """Log |d Lambda / d(log diag W, lower W)| = D log 2 + sum_i (i + 1) log W_ii."""
     dim = log_diag.shape[-1]
     power = jnp.arange(2, dim + 2, dtype=log_diag.dtype)
     return dim * math.log(2.0) + einsum("kd,d->k", log_diag, power)
