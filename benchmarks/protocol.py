@@ -73,14 +73,14 @@ class Fitted:
 
     Args:
         log_density: predictive log density of rows in the units of `Problem.x`, nats; called off the clock.
-        weights: mixture weights.
+        weights: gives the mixture weights; called off the clock.
         passes: how often every training row was read, the start included where the method counts it.
         trace: models on the way, evaluated off the clock.
         notes: whatever else a reader should know, as plain JSON.
     """
 
     log_density: LogDensity
-    weights: Array
+    weights: Callable[[], Array]
     passes: float
     trace: tuple[Point, ...] = ()
     notes: Mapping[str, Any] = field(default_factory=dict)

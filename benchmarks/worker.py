@@ -65,7 +65,7 @@ def _timed(method: Method, problem: Problem, passes: float) -> tuple[Cost, Fitte
 
 def _judge(kind: str, cost: Cost, fitted: Fitted, data: CaseData) -> dict[str, Any]:
     """Held-out quality of a fit and of the models on its way."""
-    weights = np.asarray(fitted.weights, np.float64)
+    weights = np.asarray(fitted.weights(), np.float64)
     positive = weights[weights > 0]
     return {
         "kind": kind,

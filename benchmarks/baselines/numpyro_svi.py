@@ -60,6 +60,7 @@ class NumpyroSvi:
 
     def load(self) -> None:
         import jax
+        import numpyro.infer.autoguide  # noqa: F401
         import optax  # noqa: F401
 
         jax.devices()
@@ -95,8 +96,11 @@ class NumpyroSvi:
                 params = _ready(svi.get_params(state))
                 kept.append((clock.lap(), step * problem.batch_size / len(x), params))
         params = _ready(svi.get_params(state))
-        median = svi.guide.median(params)
-        weights = _weights(np.asarray(median["sticks"], np.float64)[None])[0]
+
+        def weights() -> Array:
+            sticks = svi.guide.median(params)["sticks"]
+            return np.asarray(_weights(np.asarray(sticks, np.float64)[None])[0])
+
         # Turning parameters into densities is the judge's work, so it is put off until it is asked for.
         trace = tuple(Point(cost, done, _late(density, p)) for cost, done, p in kept)
         notes = {"steps": steps, "loss_last": float(np.mean(np.asarray(losses[-20:]))) / len(x)}

@@ -96,7 +96,7 @@ class SklearnBgm:
             "concentration": float(model.weight_concentration_prior_),
         }
         final = Gaussians(model.weights_, model.means_, model.covariances_)
-        return Fitted(final.log_density, model.weights_, float(model.n_iter_), tuple(trace), notes)
+        return Fitted(final.log_density, lambda: model.weights_, float(model.n_iter_), tuple(trace), notes)
 
 
 def _mixture(model: Any) -> Gaussians:

@@ -131,7 +131,7 @@ def _fit(problem: Problem, passes: float, holdout: float, **parts: Any) -> Fitte
     }
     return Fitted(
         lambda rows: np.asarray(fit.posterior.log_predictive(rows), np.float64),
-        np.asarray(fit.posterior.weights, np.float64),
+        lambda: np.asarray(fit.posterior.weights, np.float64),
         start.passes + steps / steps_per_pass,
         notes=notes,
     )

@@ -61,7 +61,7 @@ class Problem:
 
     x: np.ndarray
     num_components: int = 2
-    weights: Any = Dirichlet(1.0)
+    weights: Any = dataclasses.field(default_factory=lambda: Dirichlet(1.0))
     kappa: float = 0.1
     rate: float = 1.0
     sample_weight: np.ndarray | None = None
@@ -78,6 +78,11 @@ class Problem:
         return Mixture(num_components=self.num_components, weights=self.weights, prior=prior)
 
     @property
+    def engine(self) -> Mixture:
+        """The same model without its hyperparameters, which `prior` holds: one compilation serves many."""
+        return Mixture(num_components=self.num_components)
+
+    @property
     def prior(self) -> Any:
         dim = self.dim
         unit = DataScale(mean=np.zeros(dim), cov=np.eye(dim), center=np.zeros(dim), scale=np.ones(dim))
@@ -90,13 +95,13 @@ class Problem:
 
     @property
     def objective(self) -> Objective:
-        return Objective(model=self.model, family=Conjugate(), estimator=Natural())
+        return Objective(model=self.engine, family=Conjugate(), estimator=Natural())
 
     def start(self, resp: np.ndarray, centre: np.ndarray | None = None) -> ConjugateParams:
         """prior + statistics of given responsibilities."""
         zero = np.zeros((self.num_components, self.dim))
         centre = jnp.asarray(zero if centre is None else centre)
-        return _start(self.model, self.prior, self.batch, jnp.asarray(resp), centre)
+        return _start(self.engine, self.prior, self.batch, jnp.asarray(resp), centre)
 
     def random_start(self, seed: int) -> ConjugateParams:
         shape = np.ones(self.num_components)

@@ -53,13 +53,13 @@ def test_pathwise_is_below_the_evidence(exact, tiny, weights):
     evidence = exact.enumerate(problem).evidence
     start, _ = problem.ascend(problem.random_start(0), 50)
     data = (problem.prior, problem.batch)
-    first = MeanField().init(problem.model, start)
-    last = optimise(problem.model, first, *data)
+    first = MeanField().init(problem.engine, start)
+    last = optimise(problem.engine, first, *data)
 
     means = {}
     for when, params in (("first", first), ("last", last)):
         for form in ("closed", "stl"):
-            values = np.asarray(bounds(problem.model, form, params, *data))
+            values = np.asarray(bounds(problem.engine, form, params, *data))
             error = values.std() / np.sqrt(DRAWS)
             assert error < 0.1
             assert values.mean() < evidence + 5 * error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from types import SimpleNamespace
 
 import jax
@@ -25,27 +26,30 @@ def make_data(n=300, dim=2):
     return (OFFSET + SCALE * z)[:, :dim], labels
 
 
+@functools.partial(jax.jit, static_argnames=("model", "family"))
+def _params(model, family, prior, z, labels):
+    """The family's match of the exact conjugate posterior given the labels."""
+    resp = jax.nn.one_hot(labels, model.num_components, dtype=z.dtype)
+    centre = jnp.zeros((model.num_components, z.shape[1]), z.dtype)
+    none = ConjugateParams(
+        weights=prior.weights, components=model.covariance.natural(prior.components, centre)
+    )
+    stats = model.covariance.stats(z, resp, centre)
+    return family.init(model, Conjugate().target(model, prior, none, resp.sum(axis=0), stats))
+
+
 def make_posterior(x, labels, *, family="conjugate", dtype="float32", columns=None, model=None, seed=3):
-    """The exact conjugate posterior given the labels, or the family's match of it."""
-    model = model or Mixture(num_components=3)
-    dim = x.shape[1]
+    """A posterior that knows the labels. Always computed in float64, so that it is compiled once."""
+    model, made, dim = model or Mixture(num_components=3), FAMILIES[family](), x.shape[1]
     cov = np.atleast_2d(np.cov(x.T, ddof=0))
     units = Standardizer(center=x.mean(axis=0), scale=np.sqrt(np.diag(cov)))
-    with jax.enable_x64(dtype == "float64"):
-        prior = model.build_prior(
-            DataScale(mean=x.mean(axis=0), cov=cov, center=units.center, scale=units.scale),
-            dtype=np.dtype(dtype),
+    scale = DataScale(mean=x.mean(axis=0), cov=cov, center=units.center, scale=units.scale)
+    with jax.enable_x64(True):
+        prior = model.build_prior(scale, dtype=jnp.float64)
+        params = _params(model, made, prior, jnp.asarray(units.forward(x)), jnp.asarray(labels))
+        params, prior = (
+            jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), tree) for tree in (params, prior)
         )
-        z = jnp.asarray(units.forward(x), dtype)
-        resp = jax.nn.one_hot(jnp.asarray(labels), model.num_components, dtype=dtype)
-        centre = jnp.zeros((model.num_components, dim), dtype)
-        none = ConjugateParams(
-            weights=prior.weights, components=model.covariance.natural(prior.components, centre)
-        )
-        stats = model.covariance.stats(z, resp, centre)
-        params = Conjugate().target(model, prior, none, resp.sum(axis=0), stats)
-        made = FAMILIES[family]()
-        params = made.init(model, params)
     return Posterior(
         model=model,
         family=made,
@@ -73,15 +77,24 @@ def make():
 
 
 @pytest.fixture(scope="session", params=sorted(FAMILIES))
-def posterior(request, rows):
+def pair(request, rows):
+    """The posterior of every family, in single and in double precision."""
+    return tuple(
+        make_posterior(rows.x, rows.labels, family=request.param, dtype=dtype)
+        for dtype in ("float32", "float64")
+    )
+
+
+@pytest.fixture(scope="session")
+def posterior(pair):
     """A float32 posterior of every family."""
-    return make_posterior(rows.x, rows.labels, family=request.param)
+    return pair[0]
 
 
-@pytest.fixture(scope="session", params=sorted(FAMILIES))
-def double(request, rows):
+@pytest.fixture(scope="session")
+def double(pair):
     """A float64 posterior of every family."""
-    return make_posterior(rows.x, rows.labels, family=request.param, dtype="float64")
+    return pair[1]
 
 
 @pytest.fixture(scope="session")

@@ -50,8 +50,8 @@ def test_default_names_in_another_order_are_names():
         ),
         (
             ArraySource(X, columns=("a", "b", "d")),
-            "x: the model was fitted on the columns a, b, c, and the data have a, b, d: c is missing. Rename them, "
-            "or give the numbers without names in the model's order",
+            "x: the model was fitted on the columns a, b, c, and the data have a, b, d: c is missing. "
+            "Rename them, or give the numbers without names in the model's order",
         ),
     ],
 )

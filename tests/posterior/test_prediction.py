@@ -17,7 +17,7 @@ from vigmm.posterior.prediction import joined, score, score_blocks
 
 
 def student_t(posterior):
-    """Weights and SciPy's Student t of each component, in the units of the data, from the textbook (Bishop 10.81)."""
+    """Weights and SciPy's Student t of each component, in the units of the data (Bishop 10.81)."""
     with jax.enable_x64(True):
         params = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), posterior.params)
         nw = posterior.model.covariance.standard(params.components)

@@ -8,16 +8,23 @@ import typer
 
 from vigmm import api
 from vigmm.cli.progress import Reporter, reporter
-from vigmm.config import Job, load_job, to_yaml
+from vigmm.config import Job, load_job, path_of, to_yaml
+from vigmm.core.errors import SpecError, VigmmError
 from vigmm.core.outcome import Outcome, Status
 from vigmm.data.sources import Source
 from vigmm.rundir import CONFIG, RunFolder, write_text
 from vigmm.rundir.results import utc, write_results
 from vigmm.rundir.words import Facts
 
-__all__ = ["EXIT_FAILED", "EXIT_INTERRUPTED", "run"]
+__all__ = ["EXIT_FAILED", "EXIT_INTERRUPTED", "Interrupted", "exit_code", "run"]
 
 EXIT_FAILED, EXIT_INTERRUPTED = 6, 130
+
+
+class Interrupted(VigmmError):
+    """A hand stopped the run while it was writing."""
+
+    exit_code = EXIT_INTERRUPTED
 
 
 def run(config: str, overrides: list[str], *, out: str | None, overwrite: bool, quiet: bool) -> int:
@@ -52,7 +59,11 @@ def run(config: str, overrides: list[str], *, out: str | None, overwrite: bool, 
         fit = _fit(job, source, show)
         if not quiet:
             typer.echo(f"writing {output.folder}", err=True)
-        facts = write_results(folder, fit, job, started=started)
+        try:
+            facts = write_results(folder, fit, job, started=started)
+        except KeyboardInterrupt as error:
+            what = "the model is there and the rest is incomplete" if folder.kept else "nothing was kept"
+            raise Interrupted(f"interrupted while writing {output.folder}: {what}") from error
     if not quiet:
         _tell(facts, output.folder)
     elif not fit.outcome.ok:
@@ -81,6 +92,8 @@ def _fit(job: Job, source: Source, show: Reporter | None) -> api.Fit:
             dtype=job.dtype,
             progress=show,
         )
+    except SpecError as error:  # what can only be judged with the data at hand
+        raise SpecError(path_of(job, error.field, error.got), error.must, error.got) from error
     finally:
         if show is not None:
             show.close()

@@ -75,10 +75,12 @@ class Bar:
         self._bar.update(self._task, completed=step, values=shown)
 
     def finish(self) -> None:
-        """Leave the bar as it is: a run that converged early stops short of the end."""
-        self._bar.refresh()
+        """Leave the bar where the run ended, and show that work goes on."""
         if self._task is not None:
             self._bar.stop_task(self._task)
+        if self._phase == "fit":
+            self._bar.add_task("evaluate", total=None, values="the final bound")
+        self._bar.refresh()
 
     def close(self) -> None:
         """Give the terminal back."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import fields, is_dataclass
 from pathlib import Path as FilePath
 from typing import Any
 
@@ -14,7 +15,7 @@ from vigmm.core.errors import ConfigError
 from vigmm.core.specdict import from_dict, to_dict
 from vigmm.families import FAMILIES
 
-__all__ = ["load_job", "read_job", "to_yaml"]
+__all__ = ["load_job", "path_of", "read_job", "to_yaml"]
 
 
 def load_job(path: str | FilePath, overrides: Iterable[str] = ()) -> Job:
@@ -55,6 +56,28 @@ def to_yaml(job: Job) -> str:
     return text
 
 
+def path_of(job: Job, name: str, value: Any) -> str:
+    """The dotted path of the field `name` that holds `value`, or just the name if that is not one place.
+
+    Example:
+        >>> from vigmm.data.sources import DataFile
+        >>> path_of(Job(data=DataFile("x.npy")), "num_components", 20)
+        'model.num_components'
+    """
+    found: list[str] = []
+
+    def walk(spec: Any, path: tuple[str, ...]) -> None:
+        for part in fields(spec):
+            inner = getattr(spec, part.name)
+            if is_dataclass(inner):
+                walk(inner, (*path, part.name))
+            elif part.name == name and inner == value:
+                found.append(".".join((*path, name)))
+
+    walk(job, ())
+    return found[0] if len(found) == 1 else name
+
+
 def _text_of(path: FilePath) -> str:
     try:
         return path.read_text(encoding="utf-8-sig")
@@ -91,8 +114,10 @@ def _default(name: str) -> str:
 
 def _located(error: ConfigError, document: Document) -> ConfigError:
     """The same problems, each with the place in the file, or the override, that it comes from."""
-    problems = getattr(error, "problems", ())
-    lines = [f"{document.place(_steps(problem.path))}: {problem.message}" for problem in problems]
+    order = {place: number for number, place in enumerate(document.places.values())}
+    found = [(document.place(_steps(problem.path)), problem.message) for problem in error.problems]
+    found.sort(key=lambda line: order.get(line[0], -1))  # as somebody reads the file, overrides last
+    lines = [f"{place}: {message}" for place, message in found]
     return ConfigError("\n".join(lines) if lines else f"{document.name}: {error}")
 
 

@@ -41,7 +41,8 @@ def log_gamma_gap(x: Float[Array, "*any"]) -> Float[Array, "*any"]:
 
 def log_beta(a: Float[Array, "*any"], b: Float[Array, "*any"]) -> Float[Array, "*any"]:
     """Log B(a, b) = log Gamma(a) + log Gamma(b) - log Gamma(a + b)."""
-    return gammaln(a) + gammaln(b) - gammaln(a + b)
+    first, second, total = gammaln(jnp.stack([a, b, a + b]))
+    return first + second - total
 
 
 def kl_beta(
@@ -55,7 +56,9 @@ def kl_beta(
     With g = `log_gamma_gap`: KL = log B(a0, b0) + g(a) + g(b) - g(a + b) - a0 digamma(a)
     - b0 digamma(b) + (a0 + b0) digamma(a + b).
     """
-    total = a + b
-    gaps = log_gamma_gap(a) + log_gamma_gap(b) - log_gamma_gap(total)
-    cross = prior_a * (digamma(total) - digamma(a)) + prior_b * (digamma(total) - digamma(b))
-    return log_beta(prior_a, prior_b) + gaps + cross
+    # Stacked, because every digamma and log-gamma that XLA sees costs compilation time.
+    shapes = jnp.stack([a, b, a + b])
+    gap_a, gap_b, gap_total = log_gamma_gap(shapes)
+    psi_a, psi_b, psi_total = digamma(shapes)
+    cross = prior_a * (psi_total - psi_a) + prior_b * (psi_total - psi_b)
+    return log_beta(prior_a, prior_b) + gap_a + gap_b - gap_total + cross

@@ -140,8 +140,9 @@ def log_prob(sticks: Sticks, u: Float[Array, " J"]) -> Float[Array, ""]:
 
 def expected_log_weights(sticks: Sticks) -> Float[Array, " K"]:
     """E[log pi_k], in closed form."""
-    total = digamma(sticks.a + sticks.b)
-    return _break(digamma(sticks.a) - total, digamma(sticks.b) - total)
+    # One call: every digamma and log-gamma that XLA sees costs compilation time.
+    psi_a, psi_b, psi_total = digamma(jnp.stack([sticks.a, sticks.b, sticks.a + sticks.b]))
+    return _break(psi_a - psi_total, psi_b - psi_total)
 
 
 def expected_weights(sticks: Sticks) -> Float[Array, " K"]:

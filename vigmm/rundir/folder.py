@@ -7,6 +7,7 @@ fails before it has a model.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
@@ -74,6 +75,11 @@ class RunFolder:
             ) from error
         return cls(path=path, _aside=aside, _made=made)
 
+    @property
+    def kept(self) -> bool:
+        """Whether there is something worth keeping in it."""
+        return self._kept
+
     def keep(self) -> None:
         """From now on the folder is worth keeping, whatever happens; what it replaced is deleted."""
         self._kept = True
@@ -89,7 +95,16 @@ class RunFolder:
     ) -> None:
         if kind is None:
             self.keep()
-        elif not self._kept:
+        elif self._kept:
+            # The model is there, and the rest is not: that is worth more than nothing, if it says so.
+            manifest = {
+                **read_manifest(self.path),
+                "status": "incomplete",
+                "error": str(value) or kind.__name__,
+            }
+            with contextlib.suppress(OutputError):
+                write_json(self.path / MANIFEST, manifest)
+        else:
             shutil.rmtree(self.path, ignore_errors=True)
             if self._aside is not None:
                 self._aside.rename(self.path)
@@ -122,6 +137,9 @@ def _checked(path: Path, *, overwrite: bool) -> Path:
     """The real path, if a run folder may be made there."""
     real = path.resolve()
     if not real.exists():
+        nearest = next(folder for folder in real.parents if folder.exists())
+        if not nearest.is_dir():
+            raise OutputError(f"cannot make {path}: {nearest} is a file; choose another place with --out")
         return real
     if not real.is_dir():
         raise OutputError(f"{path} is a file; choose another run folder with --out")

@@ -166,18 +166,20 @@ def kmeans(
     def distance(points: Float[Array, "T D"]) -> Float[Array, "B T"]:
         return jnp.sum((x[:, None, :] - points[None]) ** 2, axis=-1)
 
-    def draw(key: PRNGKey, mass: Float[Array, " B"], shape: tuple[int, ...]) -> Int[Array, "..."]:
+    def draw(key: PRNGKey, mass: Float[Array, " B"], count: int) -> Int[Array, " T"]:
         # All-zero mass (fewer distinct rows than clusters) falls back to the rows' weights.
-        logits = jnp.where(jnp.sum(mass) > 0, jnp.log(mass), jnp.log(weight))
-        return jax.random.categorical(key, logits, shape=shape)
+        edges = jnp.cumsum(jnp.where(jnp.sum(mass) > 0, mass, weight))
+        level = edges[-1] * jax.random.uniform(key, (count,), x.dtype)
+        below = jnp.sum((edges[:, None] <= level[None]).astype(jnp.int32), axis=0)
+        return jnp.minimum(below, x.shape[0] - 1)
 
-    first = x[draw(rng.at_step(key, 0), weight, ())]
-    nearest = distance(first[None])[:, 0]
-    means = jnp.zeros((num_clusters, x.shape[1]), x.dtype).at[0].set(first)
+    first = x[draw(rng.at_step(key, 0), weight, 1)]
+    nearest = distance(first)[:, 0]
+    means = jnp.zeros((num_clusters, x.shape[1]), x.dtype).at[0].set(first[0])
 
     def seed(i: Int[Array, ""], carry: tuple[Array, Array]) -> tuple[Array, Array]:
         means, nearest = carry
-        candidates = x[draw(rng.at_step(key, i), weight * nearest, (trials,))]
+        candidates = x[draw(rng.at_step(key, i), weight * nearest, trials)]
         closer = jnp.minimum(nearest[:, None], distance(candidates))
         best = jnp.argmin(jnp.sum(weight[:, None] * closer, axis=0))
         return means.at[i].set(candidates[best]), closer[:, best]

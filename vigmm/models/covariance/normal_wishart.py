@@ -22,6 +22,7 @@ import math
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.scipy.special import digamma, gammaln, multigammaln, polygamma
 from jaxtyping import Array, Float
 
@@ -132,24 +133,22 @@ def unpack(
     u: Float[Array, "K P"], dim: int
 ) -> tuple[Float[Array, "K D"], Float[Array, "K D"], Float[Array, "K D D"]]:
     """(mu, log diag W, W) from a position of length P = D + D(D+1)/2."""
-    loc, log_diag, lower = u[..., :dim], u[..., dim : 2 * dim], u[..., 2 * dim :]
-    rows = []
-    start = 0
-    for i in range(dim):
-        # Row i of W, put together from slices: a gather and its scatter gradient are slower.
-        parts = [lower[..., start : start + i], jnp.exp(log_diag[..., i : i + 1])]
-        pad = [(0, 0)] * (u.ndim - 1) + [(0, dim - 1 - i)]
-        rows.append(jnp.pad(jnp.concatenate(parts, axis=-1), pad))
-        start += i
-    return loc, log_diag, jnp.stack(rows, axis=-2)
+    loc, log_diag, lower = u[:, :dim], u[:, dim : 2 * dim], u[:, 2 * dim :]
+    rows, columns = np.tril_indices(dim, -1)
+    target = np.concatenate([rows * dim + columns, np.arange(dim) * (dim + 1)])
+    values = jnp.concatenate([lower, jnp.exp(log_diag)], axis=-1)
+    # One scatter: putting rows together from slices compiles 4 to 20 times longer and runs no faster.
+    flat = jnp.zeros((u.shape[0], dim * dim), u.dtype).at[:, target]
+    whitener = flat.set(values, unique_indices=True, mode="promise_in_bounds")
+    return loc, log_diag, whitener.reshape(-1, dim, dim)
 
 
 def pack(
     loc: Float[Array, "K D"], log_diag: Float[Array, "K D"], lower: Float[Array, "K D D"]
 ) -> Float[Array, "K P"]:
     """The inverse layout of `unpack`: only the strict lower triangle of `lower` is read."""
-    rows, columns = jnp.tril_indices(loc.shape[-1], -1)
-    return jnp.concatenate([loc, log_diag, lower[..., rows, columns]], axis=-1)
+    rows, columns = np.tril_indices(loc.shape[-1], -1)
+    return jnp.concatenate([loc, log_diag, lower[:, rows, columns]], axis=-1)
 
 
 def log_prob(nw: NormalWishartParams, u: Float[Array, "K P"]) -> Float[Array, " K"]:
