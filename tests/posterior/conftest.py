@@ -19,7 +19,7 @@ OFFSET, SCALE = np.array([-3.0, 1000.0]), np.array([10.0, 0.01])
 CENTRES = np.array([[0.0, 0.0], [4.0, 1.0], [-3.0, 5.0]])
 
 
-def make_data(n=300, dim=2):
+def make_data(n=240, dim=2):
     rng = np.random.default_rng(7)
     labels = np.arange(n) % 3
     z = CENTRES[labels] + rng.normal(size=(n, 2)) * [[1.0, 0.5]]
@@ -65,7 +65,7 @@ def make_posterior(x, labels, *, family="conjugate", dtype="float32", columns=No
 
 @pytest.fixture(scope="session")
 def rows():
-    """300 rows, their labels, and a way to make posteriors of them."""
+    """240 rows, their labels, and a way to make posteriors of them."""
     x, labels = make_data()
     return SimpleNamespace(x=x, labels=labels)
 

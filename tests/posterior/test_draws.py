@@ -108,10 +108,10 @@ def test_expectations_are_those_of_the_summary(posterior):
 
 
 def test_a_summary_is_ordered_and_covers_the_truth(posterior, rows):
-    summary = posterior.summary(level=0.99, rows=300)
+    summary = posterior.summary(level=0.99, rows=240)
     assert sorted(summary.component.tolist()) == [0, 1, 2]
     assert (np.diff(summary.weight.mean) <= 0).all()
-    np.testing.assert_allclose(summary.expected_rows.sum(), 300)
+    np.testing.assert_allclose(summary.expected_rows.sum(), 240)
     for k, number in enumerate(summary.component):
         mine = rows.x[rows.labels == number]
         for spread, truth in ((summary.mean, mine.mean(axis=0)), (summary.sd, mine.std(axis=0))):
@@ -125,11 +125,11 @@ def test_a_summary_is_ordered_and_covers_the_truth(posterior, rows):
 
 
 def test_a_summary_is_json_with_names_and_units(conjugate):
-    data = json.loads(json.dumps(conjugate.summary(rows=300).to_dict()))
+    data = json.loads(json.dumps(conjugate.summary(rows=240).to_dict()))
     assert data["level"] == 0.9
     assert data["columns"] == ["a", "b"]
     first = data["components"][0]
-    assert first["expected_rows"] == pytest.approx(300 * first["weight"]["mean"])
+    assert first["expected_rows"] == pytest.approx(240 * first["weight"]["mean"])
     feature = first["features"][1]
     assert feature["column"] == "b"
     assert feature["mean"]["low"] < feature["mean"]["mean"] < feature["mean"]["high"]
@@ -138,7 +138,7 @@ def test_a_summary_is_json_with_names_and_units(conjugate):
 
 
 def test_a_summary_prints_as_a_table(conjugate):
-    lines = str(conjugate.summary(rows=300)).splitlines()
+    lines = str(conjugate.summary(rows=240)).splitlines()
     assert lines[0].split() == ["component", "weight", "90%", "interval", "rows", "a", "b"]
     assert len({len(line) for line in lines[:4]}) == 1
     assert "999.99" in lines[1]

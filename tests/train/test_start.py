@@ -10,7 +10,7 @@ from tests.train.conftest import rows
 from vigmm.core import rng
 from vigmm.families import Conjugate, MeanField
 from vigmm.train import KMeansStart
-from vigmm.train.start import kmeans
+from vigmm.train.kmeans import kmeans
 
 
 def inertia(x, means):
@@ -42,7 +42,7 @@ def test_fewer_distinct_rows_than_clusters_is_no_problem():
 
 
 def test_the_start_is_sorted_by_size_and_repeats(problem, config):
-    make = KMeansStart(rows=300)
+    make = KMeansStart(rows=300, restarts=2, steps=20)
     arguments = (problem.model, MeanField(), problem.prior, problem.data, rng.root_key(4))
     first = make.first(*arguments, config=config, progress=None)
     again = make.first(*arguments, config=config, progress=None)

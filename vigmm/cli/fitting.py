@@ -55,7 +55,7 @@ def run(config: str, overrides: list[str], *, out: str | None, overwrite: bool, 
         write_text(folder.path / CONFIG, to_yaml(job))
         if not quiet:
             _announce(job, source)
-        show = reporter(quiet=quiet, passes=job.train.passes)
+        show = reporter(quiet=quiet, steps_per_pass=job.steps_per_pass(rows=len(source)))
         fit = _fit(job, source, show)
         if not quiet:
             typer.echo(f"writing {output.folder}", err=True)

@@ -35,30 +35,34 @@ class Reporter(Protocol):
         ...
 
 
-def reporter(*, quiet: bool, passes: float | None = None) -> Reporter | None:
+def reporter(*, quiet: bool, steps_per_pass: int | None = None) -> Reporter | None:
     """The reporter for this process's error stream; None to say nothing.
 
     Args:
         quiet: whether to say nothing.
-        passes: passes over the data that the phase ``fit`` is to make.
+        steps_per_pass: steps in a pass over the data, if steps are of a run.
     """
     if quiet:
         return None
-    return Bar(passes=passes) if sys.stderr.isatty() else Lines(passes=passes)
+    kind = Bar if sys.stderr.isatty() else Lines
+    return kind(steps_per_pass=steps_per_pass)
 
 
 class Bar:
     """A bar with the time that is left and the latest values."""
 
-    def __init__(self, *, passes: float | None = None, console: Console | None = None) -> None:
-        self._passes, self._total, self._phase = passes, 1, ""
+    def __init__(self, *, steps_per_pass: int | None = None, console: Console | None = None) -> None:
+        console = console or Console(stderr=True)
+        # On a narrow terminal the percentage has to do.
+        self._steps_per_pass = steps_per_pass if console.width >= 100 else None
+        self._total, self._phase = 1, ""
         self._bar = Progress(
             TextColumn("{task.description:<8}"),
             BarColumn(bar_width=20),
             TaskProgressColumn(),
             TimeRemainingColumn(compact=True),
             TextColumn("{task.fields[values]}"),
-            console=console or Console(stderr=True),
+            console=console,
         )
         self._task: Any = None
 
@@ -70,8 +74,7 @@ class Bar:
 
     def update(self, step: int, values: dict[str, float]) -> None:
         """Advance the bar."""
-        passes = self._passes if self._phase == "fit" else None
-        shown = describe(values, step / self._total, passes)
+        shown = describe(values, step, self._total, self._steps_per_pass)
         self._bar.update(self._task, completed=step, values=shown)
 
     def finish(self) -> None:
@@ -90,8 +93,10 @@ class Bar:
 class Lines:
     """A line every ten seconds at most."""
 
-    def __init__(self, *, passes: float | None = None, every: float = _EVERY, stream: Any = None) -> None:
-        self._passes, self._every = passes, every
+    def __init__(
+        self, *, steps_per_pass: int | None = None, every: float = _EVERY, stream: Any = None
+    ) -> None:
+        self._steps_per_pass, self._every = steps_per_pass, every
         self._stream = stream or sys.stderr
         self._last = time.monotonic()
         self._first: tuple[float, int] | None = None
@@ -111,9 +116,12 @@ class Lines:
         self._last = now
         began, first = self._first
         left = (now - began) / (step - first) * (self._total - step) if step > first else None
-        share = step / self._total
-        shown = describe(values, share, self._passes if self._phase == "fit" else None)
-        parts = [f"{self._phase} {share:4.0%}", "" if left is None else f"{left:.0f} s left", shown]
+        shown = describe(values, step, self._total, self._steps_per_pass)
+        parts = [
+            f"{self._phase} {step / self._total:4.0%}",
+            "" if left is None else f"{left:.0f} s left",
+            shown,
+        ]
         self._stream.write("  ".join(part for part in parts if part) + "\n")
         self._stream.flush()
 
@@ -124,14 +132,16 @@ class Lines:
         """Nothing."""
 
 
-def describe(values: dict[str, float], share: float, passes: float | None) -> str:
+def describe(values: dict[str, float], step: int, total: int, steps_per_pass: int | None) -> str:
     """The latest values in a few words.
 
     Example:
-        >>> describe({"elbo_per_row": -14.25, "holdout": -14.1, "effective_components": 12.3}, 0.5, 8.0)
+        >>> describe({"elbo_per_row": -14.25, "holdout": -14.1, "effective_components": 12.3}, 40, 80, 10)
         '4.0/8 passes  ELBO/row -14.25  held-out -14.10  K 12.3'
     """
-    parts = [] if passes is None else [f"{share * passes:.1f}/{passes:g} passes"]
+    parts = []
+    if steps_per_pass is not None:
+        parts.append(f"{step / steps_per_pass:.1f}/{total / steps_per_pass:.3g} passes")
     for name, label, form in (
         ("elbo_per_row", "ELBO/row", ".2f"),
         ("holdout", "held-out", ".2f"),

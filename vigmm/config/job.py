@@ -81,6 +81,10 @@ class Job:
         """
         if self.optimizer is not None:
             return self
-        held_out = min(round(self.train.holdout * rows), self.train.holdout_rows, max(rows - 1, 0))
-        full_batch = self.train.sampler.steps_per_epoch(max(rows - held_out, 1)) == 1
+        full_batch = self.steps_per_pass(rows=rows) == 1
         return replace(self, optimizer=OPTIMIZERS[self.estimator.default_optimizer[full_batch]]())
+
+    def steps_per_pass(self, *, rows: int) -> int:
+        """Steps in which each of the rows that are not held out is read once."""
+        held_out = min(round(self.train.holdout * rows), self.train.holdout_rows, max(rows - 1, 0))
+        return self.train.sampler.steps_per_epoch(max(rows - held_out, 1))

@@ -36,13 +36,15 @@ def log_gamma_gap(x: Float[Array, "*any"]) -> Float[Array, "*any"]:
     sq = inv * inv
     series = inv * (-1 / 6 + sq * (1 / 90 + sq * (-1 / 210 + sq * (1 / 210 - sq * (5 / 594)))))
     asymptotic = -0.5 * jnp.log(inv) - 0.5 * (1.0 + LOG_2PI) + series
-    return jnp.where(x > _ASYMPTOTIC_FROM, asymptotic, direct)
+    gap: Array = jnp.where(x > _ASYMPTOTIC_FROM, asymptotic, direct)
+    return gap
 
 
 def log_beta(a: Float[Array, "*any"], b: Float[Array, "*any"]) -> Float[Array, "*any"]:
     """Log B(a, b) = log Gamma(a) + log Gamma(b) - log Gamma(a + b)."""
     first, second, total = gammaln(jnp.stack([a, b, a + b]))
-    return first + second - total
+    log: Array = first + second - total
+    return log
 
 
 def kl_beta(
@@ -61,4 +63,5 @@ def kl_beta(
     gap_a, gap_b, gap_total = log_gamma_gap(shapes)
     psi_a, psi_b, psi_total = digamma(shapes)
     cross = prior_a * (psi_total - psi_a) + prior_b * (psi_total - psi_b)
-    return log_beta(prior_a, prior_b) + gap_a + gap_b - gap_total + cross
+    divergence: Array = log_beta(prior_a, prior_b) + gap_a + gap_b - gap_total + cross
+    return divergence

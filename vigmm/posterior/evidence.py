@@ -74,52 +74,41 @@ def elbo(
         The bound, its standard error and its terms.
     """
     require(num_samples >= 1, "num_samples", ">= 1", num_samples)
-    count, size = rows.x.shape[0], max(min(rows.x.shape[0], CHUNK), 1)
-    starts = range(0, count, size)
+    count = rows.x.shape[0]
+    size = min(count, CHUNK)
+    starts = range(0, count, size) if count else (0,)
     with jax.enable_x64(True):
         params, prior = _double(params), _double(prior)
-        none = Rows(x=rows.x[:0], weight=rows.weight[:0])
 
-        def free(sample: int) -> dict[str, float]:
-            terms = _terms(objective, params, prior, none, _index(0), rng.at_step(key, sample), size=0)
-            return {name: float(value) for name, value in terms.items()}
-
-        def log_lik(sample: int, start: int) -> Float[Array, ""]:
+        def block(sample: int, start: int) -> dict[str, Array]:
+            index = jnp.asarray(start, jnp.int32)
             noise = rng.at_step(key, sample)
-            value: Array = _terms(objective, params, prior, rows, _index(start), noise, size=size)["log_lik"]
-            return value
+            terms: dict[str, Array] = _terms(objective, params, prior, rows, index, noise, size=size)
+            return terms
 
-        frees = [free(0)]
-        probe = [float(log_lik(0, 0))] if count else [0.0]
-        if num_samples > 1:
-            frees.append(free(1))
-            probe += [float(log_lik(1, 0))] if count else []
-        # An estimator that gives the same for two keys draws nothing: once is enough, and exact.
-        exact = num_samples > 1 and frees[0] == frees[-1] and probe[0] == probe[-1]
-        samples = 1 if exact else num_samples
-        frees = frees[:samples] + [free(s) for s in range(len(frees), samples)]
-        # All blocks are dispatched before the first is waited for.
-        liks = [[log_lik(s, start) for start in starts] for s in range(samples)]
-        sums = [float(np.sum([float(value) for value in blocks])) for blocks in liks]
+        def whole(sample: int) -> dict[str, float]:
+            # All blocks are dispatched before the first is waited for.
+            blocks = [block(sample, start) for start in starts]
+            log_lik = np.sum([float(terms["log_lik"]) for terms in blocks])
+            return {**_host(blocks[0]), "log_lik": float(log_lik)}
+
+        # An estimator that says the same of two keys draws nothing: once is enough, and exact.
+        exact = _host(block(0, 0)) == _host(block(1, 0))
+        found = [whole(sample) for sample in range(1 if exact else num_samples)]
     total_weight = float(np.sum(np.asarray(rows.weight), dtype=np.float64))
-    terms = {name: float(np.mean([free[name] for free in frees])) for name in frees[0]}
-    terms["log_lik"] = float(np.mean(sums)) - total_weight * log_scale_sum
-    totals = [
-        lik + sum(v for n, v in free.items() if n != "log_lik") for lik, free in zip(sums, frees, strict=True)
-    ]
+    terms = {name: float(np.mean([one[name] for one in found])) for name in found[0]}
+    terms["log_lik"] -= total_weight * log_scale_sum
     value = float(sum(terms.values()))
     return ElboReport(
         elbo=value,
-        se=_standard_error(totals, exact=exact),
+        se=0.0 if exact else _standard_error([sum(one.values()) for one in found]),
         per_row=value / total_weight if total_weight > 0 else float("nan"),
         terms=terms,
-        num_samples=samples,
+        num_samples=len(found),
     )
 
 
-def _standard_error(totals: list[float], *, exact: bool) -> float:
-    if exact:
-        return 0.0
+def _standard_error(totals: list[float]) -> float:
     if len(totals) == 1:
         return float("nan")  # one sample says nothing of its own error
     return float(np.std(totals, ddof=1) / np.sqrt(len(totals)))
@@ -138,8 +127,8 @@ def _terms(
 ) -> dict[str, Float[Array, ""]]:
     """Terms of the bound for `size` rows from `start` on, in float64.
 
-    The last slice is moved back to end with the last row, and rows that an earlier slice had get weight 0: so
-    all slices have one shape and one compilation.
+    Only ``log_lik`` depends on the rows. The last slice is moved back to end with the last row, and rows that
+    an earlier slice had get weight 0: so all slices have one shape and one compilation.
     """
     count = rows.x.shape[0]
     first = jnp.minimum(start, count - size)
@@ -154,5 +143,5 @@ def _double(tree: Any) -> Any:
     return jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float64), tree)
 
 
-def _index(value: int) -> Int[Array, ""]:
-    return jnp.asarray(value, jnp.int32)
+def _host(terms: dict[str, Array]) -> dict[str, float]:
+    return {name: float(value) for name, value in terms.items()}

@@ -235,7 +235,7 @@ def _abstract(model: Mixture, family: Family, *, center: np.ndarray, scale: np.n
 
     def first() -> Any:
         centre = jnp.zeros((model.num_components, len(center)), dtype)
-        components = model.covariance.natural(prior.components, centre)  # type: ignore[attr-defined]
+        components = model.algebra.natural(prior.components, centre)
         return family.init(model, ConjugateParams(weights=prior.weights, components=components))
 
     return {"params": jax.eval_shape(first), "prior": jax.eval_shape(lambda: prior)}
