@@ -25,6 +25,7 @@ from vigmm.posterior import ElboReport, Posterior
 from vigmm.posterior import elbo as evaluate_elbo
 from vigmm.train import KMeansStart, Progress, Start, Train, first_params
 from vigmm.train import train as run_training
+from vigmm.train.interrupt import Interrupt
 
 __all__ = ["Fit", "as_source", "default_estimator", "default_optimizer", "fit"]
 
@@ -137,8 +138,8 @@ def fit(
         seed=seed,
         dtype=dtype,
     )
-    with precision(dtype):
-        return _fit(recipe, as_source(data, columns), sample_weight, progress)
+    with precision(dtype), Interrupt() as interrupt:
+        return _fit(recipe, as_source(data, columns), sample_weight, progress, interrupt)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -152,7 +153,11 @@ class _Recipe:
 
 
 def _fit(
-    recipe: _Recipe, source: Source, weight: Float[np.ndarray, " N"] | None, progress: Progress | None
+    recipe: _Recipe,
+    source: Source,
+    weight: Float[np.ndarray, " N"] | None,
+    progress: Progress | None,
+    interrupt: Interrupt,
 ) -> Fit:
     clock = _Clock()
     objective, config, dtype = recipe.objective, recipe.config, recipe.dtype
@@ -169,16 +174,20 @@ def _fit(
     holdout = to_rows(source, standardizer, dtype, index=kept, weight=weight)
     full_batch = config.sampler.steps_per_epoch(rows.x.shape[0]) == 1
     optimizer = recipe.optimizer or default_optimizer(objective.estimator, full_batch=full_batch)
+    total_weight, log_scale = float(np.sum(np.asarray(rows.weight, np.float64))), standardizer.log_scale_sum
+    if progress is not None:
+        progress = _InDataUnits(progress, total_weight, log_scale)
     clock.lap("read")
 
     first = recipe.start.first(
-        model, family, prior, rows, rng.stream(root, "start"), config=config, progress=progress
-    )
+        model, family, prior, rows, rng.stream(root, "start"),
+        config=config, progress=progress, interrupt=interrupt,
+    )  # fmt: skip
     params = first_params(model, family, first)
     clock.lap("start")
     result = run_training(
         objective, optimizer, params, prior, rows, holdout, rng.stream(root, "fit"),
-        config=config, progress=progress,
+        config=config, progress=progress, interrupt=interrupt,
     )  # fmt: skip
     clock.lap("train")
 
@@ -193,13 +202,12 @@ def _fit(
         seed=recipe.seed,
         dtype=dtype,
     )
-    log_scale = standardizer.log_scale_sum
     bound = evaluate_elbo(
         objective, posterior.params, prior, rows, rng.stream(root, "elbo"), log_scale_sum=log_scale
     )
     density = _holdout_density(posterior, source, kept, weight)
     clock.lap("evaluate")
-    metrics = _in_data_units(result.metrics, float(np.sum(np.asarray(rows.weight, np.float64))), log_scale)
+    metrics = _in_data_units(result.metrics, total_weight, log_scale)
     manifest = describe(
         source=source,
         recipe=dataclasses.replace(recipe, optimizer=optimizer),
@@ -264,3 +272,23 @@ def _in_data_units(
         "elbo_per_row": elbo / total_weight,
         "holdout": metrics["holdout"] - log_scale,
     }
+
+
+class _InDataUnits:
+    """Passes progress on with its values in the units of the data."""
+
+    def __init__(self, inner: Progress, total_weight: float, log_scale: float) -> None:
+        self._inner, self._weight, self._log_scale = inner, total_weight, log_scale
+
+    def start(self, total_steps: int, phase: str) -> None:
+        self._inner.start(total_steps, phase)
+
+    def update(self, step: int, values: dict[str, float]) -> None:
+        elbo = values["elbo"] - self._weight * self._log_scale
+        holdout = values["holdout"] - self._log_scale
+        self._inner.update(
+            step, {**values, "elbo": elbo, "elbo_per_row": elbo / self._weight, "holdout": holdout}
+        )
+
+    def finish(self) -> None:
+        self._inner.finish()

@@ -44,8 +44,8 @@ def _ascend(objective: Objective, params: Any, prior: Any, batch: Batch, *, step
 @functools.partial(jax.jit, static_argnames=("model",))
 def _start(model: Mixture, prior: Any, batch: Batch, resp: Any, centre: Any) -> ConjugateParams:
     weighted = resp * batch.weight[:, None]
-    empty = ConjugateParams(weights=prior.weights, components=model.covariance.natural(prior.components, centre))
-    stats = model.covariance.stats(batch.x, weighted, centre)
+    empty = ConjugateParams(weights=prior.weights, components=model.algebra.natural(prior.components, centre))
+    stats = model.algebra.stats(batch.x, weighted, centre)
     return Conjugate().target(model, prior, empty, weighted.sum(0), stats)
 
 

@@ -124,7 +124,7 @@ def test_log_prob_is_numpyro_s_wishart_cholesky(x64):
 def test_log_prob_gradient(x64):
     p = params(2)
     u = jnp.asarray(np.stack([positions(p, k, n=1)[0] for k in range(K)]))
-    check_grads(lambda u: jnp.sum(nw.log_prob(p, u)), (u,), order=2)
+    check_grads(lambda u: jnp.sum(nw.log_prob(p, u)), (u,), order=1, modes=["rev"])
 
 
 def test_pack_and_unpack_are_inverse():
@@ -137,13 +137,6 @@ def test_pack_and_unpack_are_inverse():
     # Every coordinate has its own place: no two of them, and no constant, share one.
     jacobian = jax.jacobian(lambda u: nw.unpack(u, dim)[2])(u)
     assert (np.asarray(jacobian) != 0).sum() == K * dim * (dim + 1) // 2
-
-
-def test_unpack_has_leading_axes():
-    u = jnp.zeros((4, K, 5), jnp.float32)
-    loc, log_diag, whitener = nw.unpack(u, 2)
-    assert loc.shape == log_diag.shape == (4, K, 2)
-    np.testing.assert_array_equal(whitener, np.broadcast_to(np.eye(2), (4, K, 2, 2)))
 
 
 @pytest.mark.parametrize("dim", [1, 3])

@@ -90,7 +90,7 @@ def test_a_refit_with_new_data_and_another_budget_does_not_retrace(problem, conf
         problem.data,
         problem.holdout,
         rng.root_key(0),
-        **settings,
+        config=config,
     )
     traced = chex.assert_max_traces(steps.step, n=0)
     original, steps.step = steps.step, traced

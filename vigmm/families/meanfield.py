@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
+from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
 
 from vigmm.core.struct import spec, state
@@ -55,12 +56,9 @@ class MeanField:
         self, model: Mixture, params: MeanFieldParams, key: PRNGKey
     ) -> tuple[Position, Float[Array, ""]]:
         """A draw loc + scale * noise, with log q = -|noise|^2/2 - sum(log_scale) - P/2 log 2 pi."""
-        key_weights, key_components = jax.random.split(key)
-        weights, components = params.loc.weights, params.loc.components
-        noise = Position(
-            weights=jax.random.normal(key_weights, weights.shape, weights.dtype),
-            components=jax.random.normal(key_components, components.shape, components.dtype),
-        )
+        flat, unravel = ravel_pytree(params.loc)
+        # One call for all leaves: every call to the generator costs a second of compilation.
+        noise = unravel(jax.random.normal(key, flat.shape, flat.dtype))
         u = jax.tree.map(lambda m, s, e: m + jnp.exp(s) * e, params.loc, params.log_scale, noise)
         return u, self._log_q(params, noise)
 

@@ -119,8 +119,11 @@ def train(
     config: Train,
     progress: Progress | None = None,
     phase: str = "fit",
+    interrupt: Interrupt | None = None,
 ) -> Result:
     """Optimise from `params` until converged, out of budget, interrupted or broken.
+
+    `interrupt` is shared by the phases of a fit, so that a Ctrl-C in one of them ends them all.
 
     Returns:
         The result; a run that met a non-finite value never ends as converged.
@@ -143,7 +146,7 @@ def train(
     show.start(horizon, phase)
     pending: tuple[int, Any, Any] | None = None
     outcome: Outcome | None = None
-    with Interrupt() as interrupt:
+    with interrupt or Interrupt() as request:
         for start in range(0, horizon, length):
             state, metrics, checks = steps.run(
                 state, prior, data, holdout, jnp.asarray(horizon, jnp.int32),
@@ -157,7 +160,7 @@ def train(
                 show.update(at, values)
             pending = (done, metrics, checks)
             outcome = progression.verdict()
-            if outcome is None and interrupt.requested:
+            if outcome is None and request.requested:
                 outcome = Outcome(Status.INTERRUPTED, done, "stopped by hand; the model is usable as it is")
             if outcome is not None:
                 break

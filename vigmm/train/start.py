@@ -30,6 +30,7 @@ from vigmm.models import Mixture, Prior
 from vigmm.models import weights as sticks
 from vigmm.optim import RobbinsMonro
 from vigmm.train import step as steps
+from vigmm.train.interrupt import Interrupt
 from vigmm.train.kmeans import kmeans
 from vigmm.train.loop import Progress, Train, train
 
@@ -52,6 +53,7 @@ class Start(Protocol):
         *,
         config: Train,
         progress: Progress | None,
+        interrupt: Interrupt | None = None,
     ) -> ConjugateParams:
         """A conjugate posterior for `family` to start from, its components sorted by size."""
         ...
@@ -95,6 +97,7 @@ class KMeansStart:
         *,
         config: Train,
         progress: Progress | None,
+        interrupt: Interrupt | None = None,
     ) -> ConjugateParams:
         """Hold the contest, then follow the natural path unless `family` is itself conjugate.
 
@@ -108,7 +111,7 @@ class KMeansStart:
         none = Rows(x=data.x[:0], weight=data.weight[:0])
         result = train(
             _natural(model), RobbinsMonro(delay=delay), params, prior, data, none, rng.stream(key, "path"),
-            config=config, progress=progress, phase="start",
+            config=config, progress=progress, phase="start", interrupt=interrupt,
         )  # fmt: skip
         last: ConjugateParams = result.state.params
         return _sort(model, prior, last)

@@ -227,17 +227,18 @@ def position_moments(nw: NormalWishartParams) -> tuple[Float[Array, "K P"], Floa
 def sample(nw: NormalWishartParams, key: PRNGKey) -> Float[Array, "K P"]:
     """One draw of every component's position, by Bartlett's decomposition. Not differentiable in nu."""
     dim = nw.loc.shape[-1]
-    key_diag, key_lower, key_loc = jax.random.split(key, 3)
+    key_diag, key_normal = jax.random.split(key)
     dtype = nw.loc.dtype
     log_gamma: Array = jax.random.loggamma(key_diag, _half_dofs(nw.dof, dim), dtype=dtype)
     log_a = 0.5 * (log_gamma + math.log(2.0))
-    noise = jnp.tril(jax.random.normal(key_lower, nw.rate_factor.shape, dtype), -1)
+    # D normals for the mean and D x D of which the strict lower triangle is used, in one call.
+    normal = jax.random.normal(key_normal, (nw.loc.shape[0], dim, dim + 1), dtype)
+    epsilon, noise = normal[:, :, -1], jnp.tril(normal[:, :, :-1], -1)
     bartlett = noise + jnp.exp(log_a)[:, :, None] * jnp.eye(dim, dtype=dtype)[None]
     inverse = tril_inverse(nw.rate_factor)
     whitener = einsum("kij,kjl->kil", bartlett, inverse)
     log_diag = log_a - jnp.log(jnp.diagonal(nw.rate_factor, axis1=-2, axis2=-1))
     # mu - m has covariance (kappa W^T W)^-1, so W (mu - m) sqrt(kappa) is standard normal.
-    epsilon = jax.random.normal(key_loc, nw.loc.shape, dtype)
     shift = einsum("kij,kj->ki", tril_inverse(whitener), epsilon)
     loc = nw.loc + shift / jnp.sqrt(nw.mean_precision)[:, None]
     return pack(loc, log_diag, whitener)
