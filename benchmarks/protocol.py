@@ -101,7 +101,7 @@ class Method(Protocol):
 
     @property
     def costly(self) -> bool:
-        """Whether the default benchmark fits it only once."""
+        """Whether the default benchmark runs it only once and at its main budget only."""
         ...
 
     def load(self) -> None:

@@ -1,7 +1,7 @@
 """Run the benchmarks: ``python -m benchmarks.run [--case NAME] [--methods A B] [--repeats R] [--full]``.
 
 Methods alternate (A B C, A B C, ...), so that a change in the machine's load meets all of them. Costly
-methods are fitted once unless ``--full`` is given. A method that fails is recorded with its error; the
+methods are fitted once, at their main budget only, unless ``--full`` is given. A method that fails is recorded with its error; the
 others go on. Every figure ends in a JSON file per case; the tables are made from those files.
 """
 
@@ -65,7 +65,9 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--case", nargs="+", choices=CASES, default=list(CASES), metavar="NAME")
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS), metavar="NAME")
     parser.add_argument("--repeats", type=int, default=3, help="processes for each method (default 3)")
-    parser.add_argument("--full", action="store_true", help="repeat the costly methods too")
+    parser.add_argument(
+        "--full", action="store_true", help="the costly methods as often as the others, at all budgets"
+    )
     parser.add_argument("--quick", action="store_true", help="main budget of each method only")
     parser.add_argument("--rows", type=int, help="another number of rows than the case is about, for a trial")
     parser.add_argument("--limit", type=float, default=1800.0, help="seconds that one process may take")
@@ -109,6 +111,7 @@ def _run_case(name: str, options: argparse.Namespace) -> dict[str, Any]:
 def _run_method(method: str, repeat: int, folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     """Run a worker; a failure becomes a record with the last line of what it said."""
     identity = {"method": method, "repeat": repeat, "seed": repeat}
+    main_only = options.quick or (METHODS[method].costly and not options.full)
     request, answer = folder / "request.json", folder / "answer.json"
     answer.unlink(missing_ok=True)
     request.write_text(json.dumps(identity | {"case_folder": str(folder), "main_budget_only": options.quick}))

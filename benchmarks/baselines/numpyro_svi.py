@@ -32,7 +32,8 @@ class NumpyroSvi:
     """Mean-field SVI with one particle.
 
     Args:
-        passes: passes over the data of the whole run.
+        passes: passes over the data of the main run; the rate falls to zero at its end.
+        more: budgets of further runs (a shorter run cools down earlier), for the full benchmark.
         rate: Adam's peak rate.
         concentration: of the stick-breaking weights.
         draws: draws of the guide in the predictive density.
@@ -40,6 +41,7 @@ class NumpyroSvi:
     """
 
     passes: float = 30.0
+    more: tuple[float, ...] = (10.0, 20.0)
     rate: float = 0.01
     concentration: float = 1.0
     draws: int = 16
@@ -48,7 +50,7 @@ class NumpyroSvi:
 
     @property
     def budgets(self) -> tuple[float, ...]:
-        return (self.passes,)
+        return (self.passes, *self.more)
 
     @property
     def reruns(self) -> bool:

@@ -58,10 +58,12 @@ class Scene:
     shape: object = part(SHAPES, "round")
     inner: Round = dataclasses.field(default_factory=Round)
     spare: Round | None = None
+    least: int = 1
 
     def __post_init__(self):
         require(self.count >= 1, "count", ">= 1", self.count)
         require(not self.bright or self.count < 100, "count", "< 100 if bright", self.count)
+        require(self.count >= self.least, "count", ">= least", self.count)
 
 
 def problems(cls, data, **kwargs):
@@ -173,7 +175,10 @@ def test_a_dictionary_holds_kinds_only_where_there_is_a_table():
             {"name": "x", "inner": {"qqq": 1}},
             "inner.qqq: unknown key; the keys are radius",
         ),
-        ({"name": "x", 3: 4}, "3: unknown key; the keys are name, count, limit, bright, shape, inner, spare"),
+        (
+            {"name": "x", 3: 4},
+            "3: unknown key; the keys are name, count, limit, bright, shape, inner, spare, least",
+        ),
         ({}, "name is missing"),
         ({"name": "x", "count": 0}, "count must be >= 1, got 0"),
         ({"name": "x", "spare": {"radius": -1}}, "spare.radius must be > 0, got -1.0"),
@@ -228,6 +233,8 @@ def test_a_mistake_elsewhere_is_not_blamed_on_a_good_value():
     """`count: 200` is wrong only together with `bright`, whose value here is not known."""
     assert set(problems(Scene, {"name": "x", "count": 200, "bright": "maybe"})) == {("bright",)}
     assert set(problems(Scene, {"name": "x", "count": 200, "bright": True})) == {("count",)}
+    assert set(problems(Scene, {"name": "x", "least": 5, "bright": "maybe"})) == {("bright",)}
+    assert set(problems(Scene, {"name": "x", "least": 5, "count": "many"})) == {("count",)}
 
 
 @pytest.mark.parametrize("kind", ["os.system", "vigmm.models.Full", "__import__('os')", "Full", ""])

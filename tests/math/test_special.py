@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
 import pytest
-from scipy import integrate, special
+from scipy import integrate, special, stats
 
-from vigmm.math.special import kl_beta, log_beta, log_gamma_gap
+from vigmm.math.special import kl_beta, log_beta, log_gamma_gap, log_gamma_ratio, log_half_step
 
 
 def binet_gap(x: float) -> float:
@@ -76,6 +76,48 @@ def test_log_gamma_gap_gradient(x64):
 
 def test_log_gamma_gap_keeps_nan():
     assert np.isnan(log_gamma_gap(jnp.float32(np.nan)))
+
+
+def exact_half_step(x: float) -> float:
+    """log of Gamma(x + 1/2) / Gamma(x) / sqrt(x), from products: exact for whole and half x."""
+    n = int(2 * x)
+    assert n == 2 * x
+    # Gamma(1) / Gamma(1/2) = pi^(-1/2); every half step turns the ratio over: r(x + 1/2) = x / r(x).
+    log_ratio = -0.5 * np.log(np.pi)
+    for i in range(1, n):
+        log_ratio = np.log(i / 2) - log_ratio
+    return log_ratio - 0.5 * np.log(x)
+
+
+def test_log_half_step(dtype):
+    """To relative precision, although it is tiny: variances are made of it."""
+    x = np.array([0.5, 1.0, 1.5, 2.0, 7.0, 20.0, 31.5, 32.0, 32.5, 100.0, 1000.0])
+    want = np.array([exact_half_step(value) for value in x])
+    found = np.asarray(log_half_step(jnp.asarray(x, dtype)), np.float64)
+    # The recurrence of the reference adds 2x roundings of logarithms.
+    np.testing.assert_allclose(found, want, rtol=20 * np.finfo(dtype).eps, atol=2e-13)
+    far = float(log_half_step(jnp.asarray(1e8, dtype)))
+    np.testing.assert_allclose(far, -1 / 8e8, rtol=1e-5)
+
+
+def test_log_half_step_gives_the_moments_of_chi(x64):
+    dof = np.array([1.0, 3.0, 17.5, 63.0, 65.0, 200.0])
+    step = np.asarray(log_half_step(jnp.asarray(dof / 2)))
+    np.testing.assert_allclose(np.sqrt(dof) * np.exp(step), stats.chi(dof).mean(), rtol=1e-11)
+    np.testing.assert_allclose(-dof * np.expm1(2 * step), stats.chi(dof).var(), rtol=1e-9)
+
+
+@pytest.mark.parametrize("dim", [1, 2, 3, 4, 7])
+def test_log_gamma_ratio(dtype, dim):
+    x = np.array([0.5, 1.3, 10.0, 31.9, 33.0, 1e3])
+    x = x.astype(dtype).astype(np.float64)
+    want = special.gammaln(x + dim / 2) - special.gammaln(x)
+    found = log_gamma_ratio(jnp.asarray(x, dtype), dim)
+    assert found.dtype == dtype
+    np.testing.assert_allclose(found, want, rtol=20 * np.finfo(dtype).eps, atol=20 * np.finfo(dtype).eps + 1e-12)
+    # Far out it is D/2 log x, where the difference of log-Gammas has lost whole nats.
+    far = np.asarray(log_gamma_ratio(jnp.asarray([1e7], dtype), dim), np.float64)
+    np.testing.assert_allclose(far, dim / 2 * np.log(1e7), rtol=1e-6)
 
 
 def test_log_beta(x64):

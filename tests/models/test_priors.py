@@ -143,10 +143,13 @@ def test_values_that_are_refused_at_once(field, value):
         ("mean", (1.0,)),
         ("mean", (1.0, 2.0, 3.0)),
         ("mean", (np.nan, 1.0)),
+        ("mean", (np.inf, 1.0)),
         ("covariance", ((1.0,),)),
         ("covariance", ((1.0, 0.5), (0.0, 1.0))),
         ("covariance", ((1.0, 2.0), (2.0, 1.0))),
+        ("covariance", ((1e-9, 5e-10), (0.0, 1e-9))),
         ("covariance", ((np.nan, 0.0), (0.0, 1.0))),
+        ("covariance", ((np.inf, 0.0), (0.0, 1.0))),
     ],
 )
 def test_values_that_are_refused_for_these_data(field, value):

@@ -122,11 +122,12 @@ def test_saving_again_replaces_both_files_and_leaves_nothing_else(conjugate, row
     assert sorted(os.listdir(saved)) == ["model.json", "model.safetensors"]
 
 
-def test_a_write_that_fails_leaves_the_old_model(conjugate, rows, make, saved, monkeypatch):
-    def full(_):
+@pytest.mark.parametrize("step", ["fsync", "replace"])
+def test_a_write_that_fails_leaves_the_old_model(conjugate, rows, make, saved, monkeypatch, step):
+    def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("vigmm.posterior.saving.os.fsync", full)
+    monkeypatch.setattr(f"vigmm.posterior.saving.os.{step}", full)
     with pytest.raises(OutputError, match="the model cannot be written here: No space left on device"):
         save(make(rows.x, rows.labels[::-1]), saved)
     monkeypatch.undo()

@@ -88,7 +88,8 @@ class NormalWishart:
         dof = dim + 2.0 if self.dof is None else self.dof
         require(dof > dim + 1, "dof", f"> D + 1 = {dim + 1} for data of {dim} columns", self.dof)
         mean = data.mean if self.mean is None else np.asarray(self.mean, np.float64)
-        require(mean.shape == (dim,), "mean", f"{dim} values, one per column", self.mean)
+        fits = mean.shape == (dim,) and bool(np.all(np.isfinite(mean)))
+        require(fits, "mean", f"{dim} values, one per column, all finite", self.mean)
         cov = self._expected_covariance(data, num_components) * self.scale
         factor = _factor((dof - dim - 1.0) * cov, self.covariance)
 
@@ -107,8 +108,10 @@ class NormalWishart:
         unit = np.outer(data.scale, data.scale)
         if self.covariance is not None:
             cov = np.asarray(self.covariance, np.float64)
-            square = cov.shape == (dim, dim) and np.allclose(cov, cov.T)
-            require(square, "covariance", f"a symmetric {dim} x {dim} matrix", self.covariance)
+            square = cov.shape == (dim, dim) and bool(np.all(np.isfinite(cov)))
+            # Relative to its own size: in small units every matrix is symmetric to 1e-8.
+            fits = square and bool(np.abs(cov - cov.T).max() <= 1e-8 * np.abs(cov).max())
+            require(fits, "covariance", f"a finite symmetric {dim} x {dim} matrix", self.covariance)
             given: np.ndarray = cov / unit
             return given
         cov = data.cov / unit

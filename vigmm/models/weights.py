@@ -32,7 +32,7 @@ from jaxtyping import Array, Float
 
 from vigmm.core.struct import require, spec, state
 from vigmm.core.typing import PRNGKey
-from vigmm.math.special import kl_beta, log_beta
+from vigmm.math.special import kl_beta, log_beta, log_gamma_gap
 
 __all__ = [
     "WEIGHTS",
@@ -153,16 +153,11 @@ def expected_weights(sticks: Sticks) -> Float[Array, " K"]:
 
 def weight_moments(sticks: Sticks) -> tuple[Float[Array, " K"], Float[Array, " K"]]:
     """Mean and standard deviation of each pi_k, in closed form."""
-    total = sticks.a + sticks.b
-    more = jnp.log(total) + jnp.log(total + 1.0)
-    second = jnp.exp(
-        _break(
-            jnp.log(sticks.a) + jnp.log(sticks.a + 1.0) - more,
-            jnp.log(sticks.b) + jnp.log(sticks.b + 1.0) - more,
-        )
-    )
+    a, b, total = sticks.a, sticks.b, sticks.a + sticks.b
+    # E[v^2]/E[v]^2 = 1 + b/(a (a + b + 1)): relative variances, so that nothing cancels.
+    spread = _break(jnp.log1p(b / (a * (total + 1.0))), jnp.log1p(a / (b * (total + 1.0))))
     mean = expected_weights(sticks)
-    return mean, jnp.sqrt(jnp.maximum(second - mean * mean, 0.0))
+    return mean, mean * jnp.sqrt(jnp.expm1(spread))
 
 
 def kl(sticks: Sticks, prior: Sticks) -> Float[Array, ""]:
@@ -171,10 +166,9 @@ def kl(sticks: Sticks, prior: Sticks) -> Float[Array, ""]:
 
 
 def entropy(sticks: Sticks) -> Float[Array, ""]:
-    """-E[log_prob(u)] over positions u = logit v, in nats."""
-    a, b, total = sticks.a, sticks.b, sticks.a + sticks.b
-    log_v, log_rest = digamma(a) - digamma(total), digamma(b) - digamma(total)
-    return jnp.sum(log_beta(a, b) - a * log_v - b * log_rest)
+    """-E[log_prob(u)] over positions u = logit v: sum_j g(a + b) - g(a) - g(b), g = `log_gamma_gap`."""
+    a, b, total = log_gamma_gap(jnp.stack([sticks.a, sticks.b, sticks.a + sticks.b]))
+    return jnp.sum(total - a - b)
 
 
 def position_moments(sticks: Sticks) -> tuple[Float[Array, " J"], Float[Array, " J"]]:

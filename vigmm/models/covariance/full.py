@@ -9,12 +9,12 @@ with these methods and one row in `COVARIANCES`.
 from __future__ import annotations
 
 import jax.numpy as jnp
-from jax.scipy.special import gammaln
 from jaxtyping import Array, Float
 
 from vigmm.core.struct import spec, state
 from vigmm.core.typing import PRNGKey
 from vigmm.math.linalg import LOG_2PI, einsum, log_diag_sum, tril_inverse
+from vigmm.math.special import log_gamma_ratio
 from vigmm.models.covariance import normal_wishart as nw_math
 from vigmm.models.covariance.normal_wishart import Natural, NormalWishartParams
 
@@ -119,8 +119,7 @@ class Full:
         shrink = q.mean_precision / (q.mean_precision + 1.0)
         whitener = jnp.sqrt(shrink)[:, None, None] * tril_inverse(q.rate_factor)
         log_scale = (
-            gammaln(0.5 * (df + dim))
-            - gammaln(0.5 * df)
+            log_gamma_ratio(0.5 * df, dim)
             + 0.5 * dim * (jnp.log(shrink) - jnp.log(jnp.asarray(jnp.pi, df.dtype)))
             - log_diag_sum(q.rate_factor)
         )

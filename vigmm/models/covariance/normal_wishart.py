@@ -29,7 +29,7 @@ from jaxtyping import Array, Float
 from vigmm.core.struct import state
 from vigmm.core.typing import PRNGKey
 from vigmm.math.linalg import LOG_2PI, cholesky, einsum, log_diag_sum, outer, tril_inverse
-from vigmm.math.special import log_gamma_gap
+from vigmm.math.special import log_gamma_gap, log_half_step
 
 __all__ = [
     "Natural",
@@ -193,12 +193,20 @@ def _expected_log_diag(nw: NormalWishartParams) -> Float[Array, "K D"]:
 
 
 def entropy(nw: NormalWishartParams) -> Float[Array, " K"]:
-    """-E[log_prob(u)] over positions: E|W(mu - m)|^2 = D/kappa and E tr(B Lambda) = nu D."""
+    """-E[log_prob(u)] over positions, without cancelling terms of order N.
+
+    E|W(mu - m)|^2 = D/kappa and E tr(B Lambda) = nu D; with h_i the half degrees of freedom and g =
+    `log_gamma_gap`, the Wishart's part of E[log_prob] is sum_i [g(h_i) - i digamma(h_i)/2]
+    - D(D-1)/4 (1 + log pi) - D^2/2 log 2 + D log|L|.
+    """
     dim = nw.loc.shape[-1]
-    log_diag = _expected_log_diag(nw)
+    half = _half_dofs(nw.dof, dim)
+    index = jnp.arange(1, dim + 1, dtype=half.dtype)[None]
     normal = 0.5 * dim * (jnp.log(nw.mean_precision) - LOG_2PI - 1.0)
-    wishart = (nw.dof - dim) * jnp.sum(log_diag, axis=-1) - 0.5 * nw.dof * dim - _log_normaliser(nw)
-    return -(normal + wishart + _log_jacobian(log_diag))
+    constant = 0.25 * dim * (dim - 1) * (1.0 + math.log(math.pi)) + 0.5 * dim**2 * math.log(2.0)
+    gammas = jnp.sum(log_gamma_gap(half) - 0.5 * index * digamma(half), axis=-1)
+    wishart = gammas - constant + dim * log_diag_sum(nw.rate_factor)
+    return -(normal + wishart + _log_jacobian(_expected_log_diag(nw)))
 
 
 def position_moments(nw: NormalWishartParams) -> tuple[Float[Array, "K P"], Float[Array, "K P"]]:
@@ -212,8 +220,10 @@ def position_moments(nw: NormalWishartParams) -> tuple[Float[Array, "K P"], Floa
     half = _half_dofs(nw.dof, dim)
     log_diag = _expected_log_diag(nw)
     log_diag_sd = 0.5 * jnp.sqrt(polygamma(1, half))
-    expected_diag = math.sqrt(2.0) * jnp.exp(gammaln(half + 0.5) - gammaln(half))
-    variance_diag = jnp.maximum(2.0 * half - expected_diag**2, 0.0)
+    # E[A_ii] = sqrt(2h) exp(s) and Var[A_ii] = 2h - E^2 = -2h (exp(2s) - 1), without cancellation.
+    half_step = log_half_step(half)
+    expected_diag = jnp.sqrt(2.0 * half) * jnp.exp(half_step)
+    variance_diag = -2.0 * half * jnp.expm1(2.0 * half_step)
     squares = inverse**2
     # sum over the columns l of A with j <= l < i: what the rows of L^-1 above row i add up to.
     above = jnp.cumsum(squares, axis=-2) - squares

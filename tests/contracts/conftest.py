@@ -1,0 +1,89 @@
+"""One small problem for every row of the tables, and jitted functions that all contract tests share.
+
+A contract test asks what the training loop and the posterior rely on. It is parametrised over the tables, so
+a new row is tested by being there. Shapes are the same throughout: a combination is compiled once.
+"""
+
+from __future__ import annotations
+
+import functools
+from types import SimpleNamespace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from vigmm.core.errors import SpecError
+from vigmm.core.typing import Batch
+from vigmm.estimators import Objective
+from vigmm.families import Conjugate, ConjugateParams
+from vigmm.models import DataScale, Mixture
+
+DIM, ROWS, K = 2, 24, 2
+
+
+def rows(dim: int = DIM, n: int = ROWS) -> np.ndarray:
+    """Two overlapping clusters with correlated columns."""
+    rng = np.random.default_rng(3)
+    mix = np.eye(dim) + 0.5 * np.tril(np.ones((dim, dim)), -1)
+    x = rng.normal(size=(n, dim)) @ mix.T
+    x[: n // 2] += 2.0
+    return (x - x.mean(0)) / x.std(0)
+
+
+def prior_of(model: Mixture, x: np.ndarray, dtype: Any) -> Any:
+    dim = x.shape[1]
+    cov = np.cov(x.T, bias=True).reshape(dim, dim)
+    data = DataScale(mean=np.zeros(dim), cov=cov, center=np.zeros(dim), scale=np.ones(dim))
+    return model.build_prior(data, dtype=dtype)
+
+
+@functools.partial(jax.jit, static_argnames=("model",))
+def _conjugate_start(model: Mixture, prior: Any, x: Any, resp: Any, centre: Any) -> ConjugateParams:
+    empty = ConjugateParams(weights=prior.weights, components=model.algebra.natural(prior.components, centre))
+    stats = model.algebra.stats(x, resp, centre)
+    return Conjugate().target(model, prior, empty, resp.sum(0), stats)
+
+
+def conjugate_start(model: Mixture, prior: Any, x: np.ndarray, dtype: Any, seed: int = 0) -> ConjugateParams:
+    """A conjugate posterior some way from the optimum: soft assignments, a centre that is not the mean."""
+    try:
+        _ = model.algebra
+    except SpecError:
+        pytest.skip("this covariance structure has no conjugate algebra to start from")
+    rng = np.random.default_rng(seed)
+    resp = 0.2 / model.num_components + 0.8 * np.eye(model.num_components)[
+        np.arange(len(x)) * model.num_components // len(x)
+    ]
+    centre = 0.3 * rng.normal(size=(model.num_components, x.shape[1]))
+    return _conjugate_start(model, prior, jnp.asarray(x, dtype), jnp.asarray(resp, dtype), jnp.asarray(centre, dtype))
+
+
+def setting(family: Any, *, dtype: Any, dim: int = DIM, k: int = K, n: int = ROWS, **parts: Any) -> SimpleNamespace:
+    """Model, prior, parameters of `family` and a full batch of unit weights."""
+    model = Mixture(num_components=k, **parts)
+    x = rows(dim, n)
+    prior = prior_of(model, x, dtype)
+    start = conjugate_start(model, prior, x, dtype)
+    batch = Batch(x=jnp.asarray(x, dtype), weight=jnp.ones(n, dtype))
+    # The start's buffers stay the test's own.
+    params = jax.tree.map(jnp.copy, family.init(model, start))
+    return SimpleNamespace(model=model, prior=prior, start=start, params=params, batch=batch, family=family)
+
+
+@functools.partial(jax.jit, static_argnames=("objective",))
+def estimate(objective: Objective, params: Any, prior: Any, batch: Batch, key: Any) -> Any:
+    return objective.estimate(params, prior, batch, key)
+
+
+@functools.partial(jax.jit, static_argnames=("objective",))
+def value(objective: Objective, params: Any, prior: Any, batch: Batch, key: Any) -> Any:
+    return objective.value(params, prior, batch, key)
+
+
+@pytest.fixture(scope="session")
+def small() -> SimpleNamespace:
+    """Builders and jitted functions for the contract tests."""
+    return SimpleNamespace(setting=setting, rows=rows, estimate=estimate, value=value, dim=DIM, n=ROWS, k=K)
