@@ -74,7 +74,7 @@ class Fitted:
     Args:
         log_density: predictive log density of rows in the units of `Problem.x`, nats; called off the clock.
         weights: gives the mixture weights; called off the clock.
-        passes: how often every training row was read, the start included where the method counts it.
+        passes: how often every training row was read, the start not counted.
         trace: models on the way, evaluated off the clock.
         notes: whatever else a reader should know, as plain JSON.
     """

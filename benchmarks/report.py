@@ -19,8 +19,8 @@ with its standard error), so smaller is better. **True** is the generator's dens
 from the true parameters: what estimation from these rows allows. Cells are medians over repeats, with
 extremes in brackets where they differ. A fit is timed from the call to the finished model, start included:
 *cold* is the first in a fresh process, *warm* the same once more, and compilation their difference; importing
-the library is apart. A method that compiles nothing is fitted once. Each repeat is a process of its own with
-another seed of the method; methods alternate.
+the library is apart. Passes do not count what a start reads. A method that compiles nothing is fitted once.
+Each repeat is a process of its own with another seed of the method; methods alternate.
 """
 
 

@@ -1,8 +1,8 @@
 """Run the benchmarks: ``python -m benchmarks.run [--case NAME] [--methods A B] [--repeats R] [--full]``.
 
 Methods alternate (A B C, A B C, ...), so that a change in the machine's load meets all of them. Costly
-methods are fitted once, at their main budget only, unless ``--full`` is given. A method that fails is recorded with its error; the
-others go on. Every figure ends in a JSON file per case; the tables are made from those files.
+methods are run once, at their main budget only, unless ``--full`` is given. A method that fails is recorded
+with its error; the others go on. All figures end in one JSON file per case, from which the tables are made.
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ def _run_method(method: str, repeat: int, folder: Path, options: argparse.Namesp
     main_only = options.quick or (METHODS[method].costly and not options.full)
     request, answer = folder / "request.json", folder / "answer.json"
     answer.unlink(missing_ok=True)
-    request.write_text(json.dumps(identity | {"case_folder": str(folder), "main_budget_only": options.quick}))
+    request.write_text(json.dumps(identity | {"case_folder": str(folder), "main_budget_only": main_only}))
     environment = {key: value for key, value in os.environ.items() if key not in THREAD_LIMITS}
     command = [sys.executable, "-m", "benchmarks.worker", str(request), str(answer)]
     began = time.perf_counter()

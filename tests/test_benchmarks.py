@@ -182,11 +182,12 @@ def smoke(folder, *methods):
     assert all(f"`{method}`" in table for method in methods)
 
 
+@pytest.mark.timeout(400)
 def test_the_runner_runs(tmp_path):
     smoke(tmp_path, "vigmm_natural")
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1200)
 def test_the_runner_runs_every_method(tmp_path):
     smoke(tmp_path, *METHODS)

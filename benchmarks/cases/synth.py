@@ -12,7 +12,7 @@ __all__ = ["SynthCase"]
 
 @dataclass(frozen=True)
 class SynthCase:
-    """A sample of `vigmm.data.synthetic.gaussian_mixture` at its default overlap.
+    """A sample of `vigmm.data.synthetic.gaussian_mixture`.
 
     The held-out rows are the last of the same draw, in addition to `rows`.
 
@@ -23,6 +23,7 @@ class SynthCase:
         k_max: components that a method may use.
         batch_size: rows of a minibatch.
         heldout: held-out rows.
+        separation: sd of every coordinate of a mean, the generator's default if None; less is more overlap.
         seed: of the generator; the mixture does not depend on `rows`.
     """
 
@@ -32,6 +33,7 @@ class SynthCase:
     k_max: int
     batch_size: int
     heldout: int = 20_000
+    separation: float | None = None
     seed: int = 0
 
     def build(self, *, rows: int | None = None) -> CaseData:
@@ -41,7 +43,9 @@ class SynthCase:
 
         train = rows or self.rows
         heldout = min(self.heldout, max(500, train // 10))
-        data = gaussian_mixture(train + heldout, self.dim, self.true_components, seed=self.seed)
+        data = gaussian_mixture(
+            train + heldout, self.dim, self.true_components, separation=self.separation, seed=self.seed
+        )
         x, held = data.x[:train], data.x[train:]
         oracle, iterations = em(Gaussians(data.weights, data.means, data.covs), x)
         weights = sorted((round(float(w), 4) for w in data.weights), reverse=True)
@@ -50,7 +54,7 @@ class SynthCase:
             "heldout": heldout,
             "true_weights": weights,
             "oracle_iterations": iterations,
-            "source": "vigmm.data.synthetic.gaussian_mixture, default separation",
+            "source": "vigmm.data.synthetic.gaussian_mixture",
         }
         references = {"true": data.log_density(held), "oracle": oracle.log_density(held)}
         return CaseData(x, held, references, facts)

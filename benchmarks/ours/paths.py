@@ -1,7 +1,8 @@
 """`vigmm.fit` with the conjugate family (natural gradients) and with the mean-field family (pathwise Adam).
 
 Everything that is not a field here is the library's default, its k-means start and what that costs included.
-`passes` of a result counts the start's passes as well. The rows are handed over as they are.
+Passes are those of the main loop: what the start reads comes on top, and its time is in the seconds. The rows
+are handed over as they are.
 """
 
 from __future__ import annotations
@@ -125,13 +126,12 @@ def _fit(problem: Problem, passes: float, holdout: float, **parts: Any) -> Fitte
     notes: dict[str, Any] = {
         "outcome": str(fit.outcome.status),
         "steps": steps,
-        "start_passes": start.passes,
         "elbo_per_row": fit.elbo.per_row,
         "phase_seconds": {name: round(value, 4) for name, value in fit.manifest["seconds"].items()},
     }
     return Fitted(
         lambda rows: np.asarray(fit.posterior.log_predictive(rows), np.float64),
         lambda: np.asarray(fit.posterior.weights, np.float64),
-        start.passes + steps / steps_per_pass,
+        steps / steps_per_pass,
         notes=notes,
     )

@@ -22,6 +22,7 @@ from vigmm.families import Conjugate, ConjugateParams
 from vigmm.models import DataScale, Mixture
 
 DIM, ROWS, K = 2, 24, 2
+DRAWS = 20_000
 
 
 def rows(dim: int = DIM, n: int = ROWS) -> np.ndarray:
@@ -54,14 +55,19 @@ def conjugate_start(model: Mixture, prior: Any, x: np.ndarray, dtype: Any, seed:
     except SpecError:
         pytest.skip("this covariance structure has no conjugate algebra to start from")
     rng = np.random.default_rng(seed)
-    resp = 0.2 / model.num_components + 0.8 * np.eye(model.num_components)[
-        np.arange(len(x)) * model.num_components // len(x)
-    ]
+    resp = (
+        0.2 / model.num_components
+        + 0.8 * np.eye(model.num_components)[np.arange(len(x)) * model.num_components // len(x)]
+    )
     centre = 0.3 * rng.normal(size=(model.num_components, x.shape[1]))
-    return _conjugate_start(model, prior, jnp.asarray(x, dtype), jnp.asarray(resp, dtype), jnp.asarray(centre, dtype))
+    return _conjugate_start(
+        model, prior, jnp.asarray(x, dtype), jnp.asarray(resp, dtype), jnp.asarray(centre, dtype)
+    )
 
 
-def setting(family: Any, *, dtype: Any, dim: int = DIM, k: int = K, n: int = ROWS, **parts: Any) -> SimpleNamespace:
+def setting(
+    family: Any, *, dtype: Any, dim: int = DIM, k: int = K, n: int = ROWS, **parts: Any
+) -> SimpleNamespace:
     """Model, prior, parameters of `family` and a full batch of unit weights."""
     model = Mixture(num_components=k, **parts)
     x = rows(dim, n)
@@ -83,7 +89,19 @@ def value(objective: Objective, params: Any, prior: Any, batch: Batch, key: Any)
     return objective.value(params, prior, batch, key)
 
 
+@functools.partial(jax.jit, static_argnames=("family", "model"))
+def draw(family: Any, model: Mixture, params: Any, key: Any) -> Any:
+    """`DRAWS` positions, their log q from the noise, and log q of the positions.
+
+    Always as many and in double precision, because compiling a Gamma sampler takes longer than running it.
+    """
+    u, log_q = jax.vmap(lambda k: family.sample(model, params, k))(jax.random.split(key, DRAWS))
+    return u, log_q, jax.vmap(lambda one: family.log_prob(model, params, one))(u)
+
+
 @pytest.fixture(scope="session")
 def small() -> SimpleNamespace:
     """Builders and jitted functions for the contract tests."""
-    return SimpleNamespace(setting=setting, rows=rows, estimate=estimate, value=value, dim=DIM, n=ROWS, k=K)
+    return SimpleNamespace(
+        setting=setting, rows=rows, estimate=estimate, value=value, draw=draw, dim=DIM, n=ROWS, k=K
+    )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import pickle
 
 import jax
@@ -18,20 +17,8 @@ from vigmm.models import COVARIANCES
 
 pytestmark = pytest.mark.contract
 
-DRAWS = 20_000
-
 PAIRS = [(name, covariance) for name in FAMILIES for covariance in COVARIANCES]
 every = pytest.mark.parametrize(("name", "covariance"), PAIRS, ids=["-".join(pair) for pair in PAIRS])
-
-
-@functools.partial(jax.jit, static_argnames=("family", "model"))
-def draw(family, model, params, key):
-    """`DRAWS` draws, their log q from the noise, and log q of the draws as positions.
-
-    Always as many, because compiling a Gamma sampler takes longer than running it.
-    """
-    u, log_q = jax.vmap(lambda k: family.sample(model, params, k))(jax.random.split(key, DRAWS))
-    return u, log_q, jax.vmap(lambda one: family.log_prob(model, params, one))(u)
 
 
 def get(small, name, covariance, dtype=jnp.float64, **changes):
@@ -39,47 +26,62 @@ def get(small, name, covariance, dtype=jnp.float64, **changes):
 
 
 @every
-def test_draws_are_positions_of_the_model(small, name, covariance, dtype):
-    """With exactly the model's degrees of freedom and the parameters' type."""
-    case = get(small, name, covariance, dtype)
-    u, log_q, log_prob = draw(case.family, case.model, case.params, jax.random.key(0))
+def test_draws_are_positions_of_the_model(small, name, covariance, x64):
+    """With exactly the model's degrees of freedom; noise and inverted sample tell the same density."""
+    case = get(small, name, covariance)
+    u, log_q, log_prob = small.draw(case.family, case.model, case.params, jax.random.key(0))
     flat = jax.vmap(lambda one: ravel_pytree(one)[0])(u)
-    assert flat.shape == (DRAWS, case.model.position_size(small.dim))
-    assert flat.dtype == log_q.dtype == dtype
-    # Noise and inverted sample tell the same density, up to the rounding of the inversion.
-    eps = np.finfo(dtype).eps
-    np.testing.assert_allclose(log_q, log_prob, rtol=1e3 * eps, atol=1e4 * eps)
+    assert flat.shape == (len(log_q), case.model.position_size(small.dim))
+    np.testing.assert_allclose(log_q, log_prob, rtol=1e-9, atol=1e-9)
     # No two coordinates are one, and none is stuck.
-    wide = np.asarray(flat[:100], np.float64)
-    assert np.linalg.matrix_rank(wide - wide.mean(0)) == flat.shape[1]
+    few = np.asarray(flat[:100])
+    assert np.linalg.matrix_rank(few - few.mean(0)) == flat.shape[1]
+
+
+@every
+def test_types_are_those_of_the_parameters(small, name, covariance, dtype):
+    """Draws, densities and predictives, without computing any."""
+    case = get(small, name, covariance, dtype)
+    family, model, key = case.family, case.model, jax.random.key(0)
+    u, log_q = jax.eval_shape(lambda p: family.sample(model, p, key), case.params)
+    others = (
+        jax.eval_shape(lambda p, u: family.log_prob(model, p, u), case.params, u),
+        jax.eval_shape(lambda p: family.entropy(model, p), case.params),
+        jax.eval_shape(lambda p: family.weights(model, p), case.params),
+        jax.eval_shape(
+            lambda p, x: family.log_predictive(model, p, x, key, num_draws=3), case.params, case.batch.x
+        ),
+    )
+    for leaf in jax.tree.leaves((u, log_q, others)):
+        assert leaf.dtype == dtype
+    assert others[-1].shape == (small.n, small.k)
 
 
 @every
 def test_entropy_and_density(small, name, covariance, x64):
     """entropy = -E[log q], and q integrates to one."""
     case = get(small, name, covariance)
-    u, log_q, _ = draw(case.family, case.model, case.params, jax.random.key(1))
+    u, log_q, _ = small.draw(case.family, case.model, case.params, jax.random.key(1))
     log_q = np.asarray(log_q)
-    error = log_q.std() / np.sqrt(DRAWS)
+    error = log_q.std() / np.sqrt(log_q.size)
     assert abs(float(case.family.entropy(case.model, case.params)) + log_q.mean()) < 5 * error
     # E_q[r / q] = 1 for any density r inside q: a Gaussian narrower than the draws.
     flat = np.asarray(jax.vmap(lambda one: ravel_pytree(one)[0])(u))
     inside = stats.multivariate_normal(flat.mean(0), 0.5 * np.cov(flat.T))
     ratio = np.exp(inside.logpdf(flat) - log_q)
-    error = ratio.std() / np.sqrt(DRAWS)
+    error = ratio.std() / np.sqrt(log_q.size)
     assert error < 0.1
     assert abs(ratio.mean() - 1) < 5 * error
 
 
 @every
-def test_weights_are_weights(small, name, covariance, dtype):
-    case = get(small, name, covariance, dtype)
+def test_weights_are_weights(small, name, covariance, x64):
+    case = get(small, name, covariance)
     found = case.family.weights(case.model, case.params)
     assert found.shape == (small.k,)
-    assert found.dtype == dtype
-    np.testing.assert_allclose(np.sum(found), 1.0, rtol=10 * np.finfo(dtype).eps)
+    np.testing.assert_allclose(np.sum(found), 1.0, rtol=1e-14)
     # Near the mean of the draws, whatever "expected" means to the family.
-    u, _, _ = draw(case.family, case.model, case.params, jax.random.key(0))
+    u, _, _ = small.draw(case.family, case.model, case.params, jax.random.key(0))
     drawn = jax.vmap(lambda one: jnp.exp(case.model.constrain(one, small.dim).log_weights))(u)
     assert np.abs(np.asarray(found) - np.mean(drawn, 0)).max() < np.std(drawn, 0).max()
 
@@ -88,14 +90,14 @@ def test_weights_are_weights(small, name, covariance, dtype):
 def test_predictive_is_a_density(small, name, covariance, x64):
     """In one dimension sum_k of the joint predictive integrates to one, each share to the weight."""
     case = get(small, name, covariance, dim=1)
-    grid = np.linspace(-60.0, 60.0, 24_001)
+    grid = np.linspace(-40.0, 40.0, 4001)
     joint = case.family.log_predictive(
-        case.model, case.params, jnp.asarray(grid[:, None]), jax.random.key(0), num_draws=200
+        case.model, case.params, jnp.asarray(grid[:, None]), jax.random.key(0), num_draws=100
     )
     assert joint.shape == (grid.size, small.k)
     shares = np.trapezoid(np.exp(joint), grid, axis=0)
     # The heaviest tail is a Student t with some ten degrees of freedom.
-    np.testing.assert_allclose(shares.sum(), 1.0, rtol=1e-5)
+    np.testing.assert_allclose(shares.sum(), 1.0, rtol=1e-4)
     np.testing.assert_allclose(shares, case.family.weights(case.model, case.params), atol=0.05)
 
 
@@ -104,10 +106,8 @@ def test_predictive_is_the_mean_over_draws(small, name, covariance, x64):
     case = get(small, name, covariance)
     x = case.batch.x[:4]
     n = 4000
-    found = np.exp(
-        case.family.log_predictive(case.model, case.params, x, jax.random.key(0), num_draws=n)
-    )
-    u, _, _ = draw(case.family, case.model, case.params, jax.random.key(1))
+    found = np.exp(case.family.log_predictive(case.model, case.params, x, jax.random.key(0), num_draws=n))
+    u, _, _ = small.draw(case.family, case.model, case.params, jax.random.key(1))
     u = jax.tree.map(lambda leaf: leaf[:n], u)
     density = jax.vmap(lambda one: jnp.exp(case.model.log_joint(case.model.constrain(one, small.dim), x)))(u)
     # Both sides may be Monte-Carlo means.

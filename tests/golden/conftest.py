@@ -266,7 +266,12 @@ def as_numpy(params: ConjugateParams) -> SimpleNamespace:
     mean = first / kappa[:, None]
     rate = second - kappa[:, None, None] * mean[:, :, None] * mean[:, None, :]
     return SimpleNamespace(
-        a=np.asarray(params.weights.a), b=np.asarray(params.weights.b), kappa=kappa, dof=dof, mean=mean, rate=rate
+        a=np.asarray(params.weights.a),
+        b=np.asarray(params.weights.b),
+        kappa=kappa,
+        dof=dof,
+        mean=mean,
+        rate=rate,
     )
 
 

@@ -20,7 +20,7 @@ from vigmm.models import Dirichlet, DirichletProcess
 
 pytestmark = pytest.mark.usefixtures("x64")
 
-STEPS, DRAWS = 400, 20_000
+STEPS, DRAWS = 300, 8_000
 
 
 @functools.partial(jax.jit, static_argnames=("model",))

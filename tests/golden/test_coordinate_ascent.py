@@ -1,4 +1,4 @@
-"""Natural gradients at rate 1 on the full batch are coordinate ascent: they reach the golden bounds and never fall.
+"""Natural gradients at rate 1 on the full batch are coordinate ascent: golden bounds, and never a fall.
 
 The golden numbers are complete bounds (all constants), the best of at least 12 restarts, on which two
 independent programs agree to 1e-9 (`golden_shared.json`).
@@ -60,19 +60,21 @@ def test_faithful_process(exact, golden, faithful_z, num_components):
     for seed in range(4):
         params, _ = problem.ascend(problem.random_start(seed), 300)
         found = max(found, best(problem, [by_size(problem, params)], 300))
-    np.testing.assert_allclose(found, golden["dp_elbo_last_stick_1"][f"faithful_z_K{num_components}"], rtol=RTOL)
+    np.testing.assert_allclose(
+        found, golden["dp_elbo_last_stick_1"][f"faithful_z_K{num_components}"], rtol=RTOL
+    )
 
 
 @pytest.mark.parametrize("weights", [Dirichlet(0.1), Dirichlet(1.0), DirichletProcess(1.0)], ids=str)
 def test_never_falls(exact, weights):
     """Also with more components than clusters, outliers, and fractional weights of the rows."""
     rng = np.random.default_rng(2)
-    blobs = np.concatenate([rng.normal(size=(60, 2)) * s + c for s, c in ((0.1, -2.0), (1.0, 0.0), (0.3, 3.0))])
+    blobs = np.concatenate(
+        [rng.normal(size=(60, 2)) * s + c for s, c in ((0.1, -2.0), (1.0, 0.0), (0.3, 3.0))]
+    )
     heavy = rng.standard_t(2.0, size=(180, 2))
     for x in (blobs, heavy):
-        problem = exact.Problem(
-            x, num_components=6, weights=weights, sample_weight=rng.uniform(0, 3, len(x))
-        )
+        problem = exact.Problem(x, num_components=6, weights=weights, sample_weight=rng.uniform(0, 3, len(x)))
         for seed in range(3):
             _, trace = problem.ascend(problem.random_start(seed), 120)
             # Rounding: sums of 180 terms below 1e3 nats.

@@ -1,4 +1,4 @@
-"""log p(X) - ELBO = KL(q || posterior), both sides exact: the posterior by enumeration of all K^N assignments."""
+"""log p(X) - ELBO = KL(q || posterior), both sides exact: all K^N assignments are enumerated."""
 
 from __future__ import annotations
 

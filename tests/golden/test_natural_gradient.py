@@ -56,9 +56,13 @@ def log_partition(vector):
     """sum log B(a, b) + sum_k log of the integral of a Normal-Wishart density without its constants."""
     p = unpack(vector, jnp.zeros((K, DIM)))
     a, b, c = p.weights.a, p.weights.b, p.components
-    (xx, xy, yy) = (c.second[:, i, j] - c.first[:, i] * c.first[:, j] / c.count for i, j in ((0, 0), (1, 0), (1, 1)))
+    (xx, xy, yy) = (
+        c.second[:, i, j] - c.first[:, i] * c.first[:, j] / c.count for i, j in ((0, 0), (1, 0), (1, 1))
+    )
     log_det = jnp.log(xx * yy - xy * xy)
-    wishart = 0.5 * c.dof * (DIM * np.log(2.0) - log_det) + gammaln(0.5 * c.dof) + gammaln(0.5 * (c.dof - 1.0))
+    wishart = (
+        0.5 * c.dof * (DIM * np.log(2.0) - log_det) + gammaln(0.5 * c.dof) + gammaln(0.5 * (c.dof - 1.0))
+    )
     # Not `betaln`: the derivatives of JAX's are good to 1e-7 only.
     beta = gammaln(a) + gammaln(b) - gammaln(a + b)
     return jnp.sum(beta) + jnp.sum(wishart - 0.5 * DIM * jnp.log(c.count))
@@ -92,7 +96,9 @@ def test_natural_gradient(exact, weights):
     found = problem.objective.estimate(params, problem.prior, problem.batch, jax.random.key(0))
     # `grads` descends -elbo.
     closed = -np.asarray(pack(found.grads))
-    np.testing.assert_allclose(np.linalg.solve(fisher, gradient), closed, rtol=RTOL, atol=RTOL * np.abs(closed).max())
+    np.testing.assert_allclose(
+        np.linalg.solve(fisher, gradient), closed, rtol=RTOL, atol=RTOL * np.abs(closed).max()
+    )
     assert not np.any(found.grads.components.centre)
     # Away from the optimum, so that there is a gradient to speak of.
     assert np.abs(closed).max() > 1.0

@@ -27,7 +27,9 @@ def test_cholesky_and_its_inverse(dtype, dim):
         np.testing.assert_array_equal(found, np.tril(found))
     condition = np.linalg.cond(np.asarray(m, np.float64)).max()
     np.testing.assert_allclose(factor @ factor.mT, m, rtol=0, atol=20 * eps * np.abs(m).max())
-    np.testing.assert_allclose(inverse @ factor, np.broadcast_to(np.eye(dim), m.shape), rtol=0, atol=20 * eps * condition)
+    np.testing.assert_allclose(
+        inverse @ factor, np.broadcast_to(np.eye(dim), m.shape), rtol=0, atol=20 * eps * condition
+    )
     want = 0.5 * np.linalg.slogdet(np.asarray(m, np.float64))[1]
     np.testing.assert_allclose(log_diag_sum(factor), want, rtol=50 * eps, atol=50 * eps)
 
@@ -46,7 +48,7 @@ def test_outer():
 
 
 def test_log_2pi():
-    assert LOG_2PI == np.log(2 * np.pi)
+    assert np.log(2 * np.pi) == LOG_2PI
 
 
 def test_einsum_asks_for_full_precision():

@@ -24,12 +24,16 @@ def binet_gap(x: float) -> float:
 
     # The integrand bends where t is about x.
     pieces = [(0.0, min(x, 1.0)), (min(x, 1.0), 8.0)]
-    area = sum(integrate.quad(integrand, a, b, epsabs=0, epsrel=1e-13, limit=200)[0] for a, b in pieces if b > a)
+    area = sum(
+        integrate.quad(integrand, a, b, epsabs=0, epsrel=1e-13, limit=200)[0] for a, b in pieces if b > a
+    )
     return 0.5 * np.log(x) - 0.5 * (1 + np.log(2 * np.pi)) - 2 * area
 
 
 # Both sides of the change of method at 32, and far out.
-POINTS = np.array([1e-3, 1e-2, 0.3, 1.0, 2.5, 10.0, 31.0, 31.999, 32.0, 32.001, 33.0, 1e2, 1e3, 1e4, 1e6, 1e8])
+POINTS = np.array(
+    [1e-3, 1e-2, 0.3, 1.0, 2.5, 10.0, 31.0, 31.999, 32.0, 32.001, 33.0, 1e2, 1e3, 1e4, 1e6, 1e8]
+)
 
 
 @pytest.fixture(scope="module")
@@ -114,7 +118,9 @@ def test_log_gamma_ratio(dtype, dim):
     want = special.gammaln(x + dim / 2) - special.gammaln(x)
     found = log_gamma_ratio(jnp.asarray(x, dtype), dim)
     assert found.dtype == dtype
-    np.testing.assert_allclose(found, want, rtol=20 * np.finfo(dtype).eps, atol=20 * np.finfo(dtype).eps + 1e-12)
+    np.testing.assert_allclose(
+        found, want, rtol=20 * np.finfo(dtype).eps, atol=20 * np.finfo(dtype).eps + 1e-12
+    )
     # Far out it is D/2 log x, where the difference of log-Gammas has lost whole nats.
     far = np.asarray(log_gamma_ratio(jnp.asarray([1e7], dtype), dim), np.float64)
     np.testing.assert_allclose(far, dim / 2 * np.log(1e7), rtol=1e-6)
@@ -123,7 +129,9 @@ def test_log_gamma_ratio(dtype, dim):
 def test_log_beta(x64):
     rng = np.random.default_rng(0)
     a, b = np.exp(rng.normal(size=(2, 50)) * 3)
-    np.testing.assert_allclose(log_beta(jnp.asarray(a), jnp.asarray(b)), special.betaln(a, b), atol=1e-10, rtol=1e-9)
+    np.testing.assert_allclose(
+        log_beta(jnp.asarray(a), jnp.asarray(b)), special.betaln(a, b), atol=1e-10, rtol=1e-9
+    )
 
 
 def shapes(rng, n, largest):
@@ -143,13 +151,16 @@ def test_kl_beta_is_the_textbook_form(x64):
     assert np.asarray(found).min() > 0
     np.testing.assert_allclose(found, want, rtol=1e-9, atol=1e-9)
     # NumPyro's stands on `betaln` of JAX, which is good to 1e-6 only.
-    beta = dist.kl_divergence(dist.Beta(jnp.asarray(a), jnp.asarray(b)), dist.Beta(jnp.asarray(c), jnp.asarray(d)))
+    beta = dist.kl_divergence(
+        dist.Beta(jnp.asarray(a), jnp.asarray(b)), dist.Beta(jnp.asarray(c), jnp.asarray(d))
+    )
     np.testing.assert_allclose(found, beta, rtol=1e-5, atol=1e-5)
 
 
 def test_kl_beta_is_an_integral(x64):
     """Straight from the definition, by quadrature over the interval."""
     for a, b, c, d in ((2.0, 5.0, 1.0, 1.0), (1.5, 3.0, 4.0, 2.0)):
+
         def integrand(v, a=a, b=b, c=c, d=d):
             log_q = (a - 1) * np.log(v) + (b - 1) * np.log1p(-v) - special.betaln(a, b)
             log_p = (c - 1) * np.log(v) + (d - 1) * np.log1p(-v) - special.betaln(c, d)

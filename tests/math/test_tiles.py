@@ -20,7 +20,8 @@ TILES = [1, 5, 36, 37, 64]
 def batch(dtype=jnp.float32, rows=ROWS) -> Batch:
     rng = np.random.default_rng(0)
     return Batch(
-        x=jnp.asarray(rng.normal(size=(rows, DIM)), dtype), weight=jnp.asarray(rng.uniform(0.5, 2, rows), dtype)
+        x=jnp.asarray(rng.normal(size=(rows, DIM)), dtype),
+        weight=jnp.asarray(rng.uniform(0.5, 2, rows), dtype),
     )
 
 
@@ -47,7 +48,9 @@ def test_sum_of_a_pytree(x64, tile):
 
 def test_padding_is_seen_with_weight_zero():
     """The last tile is filled up with rows that count nothing."""
-    found = tiled_sum(lambda piece: {"rows": jnp.float32(piece.x.shape[0]), "weight": piece.weight.sum()}, batch(), 10)
+    found = tiled_sum(
+        lambda piece: {"rows": jnp.float32(piece.x.shape[0]), "weight": piece.weight.sum()}, batch(), 10
+    )
     assert float(found["rows"]) == 40
     np.testing.assert_allclose(found["weight"], batch().weight.sum(), rtol=1e-6)
 

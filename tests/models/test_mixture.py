@@ -63,8 +63,8 @@ def test_log_lik_survives_rows_that_no_component_explains():
 def test_gradients(x64, weights):
     model = Mixture(num_components=K, weights=weights)
     prior, u, x = setting(model)
-    check_grads(lambda u: model.log_prior(prior, u), (u,), order=1, modes=["rev"])
-    check_grads(lambda u: model.log_lik(model.constrain(u, DIM), x), (u,), order=1, modes=["rev"])
+    check_grads(jax.jit(lambda u: model.log_prior(prior, u)), (u,), order=1, modes=["rev"])
+    check_grads(jax.jit(lambda u: model.log_lik(model.constrain(u, DIM), x)), (u,), order=1, modes=["rev"])
 
 
 def test_log_prior_is_exchangeable_under_a_dirichlet(x64):
@@ -78,7 +78,11 @@ def test_log_prior_is_exchangeable_under_a_dirichlet(x64):
     np.testing.assert_allclose(MODEL.log_lik(MODEL.constrain(moved, DIM), x), same, rtol=1e-10)
 
     def volume(weights):
-        one = jax.jacobian(lambda w: jnp.exp(MODEL.constrain(Position(weights=w, components=u.components), DIM).log_weights)[:-1])
+        one = jax.jacobian(
+            lambda w: jnp.exp(MODEL.constrain(Position(weights=w, components=u.components), DIM).log_weights)[
+                :-1
+            ]
+        )
         return np.linalg.slogdet(one(weights))[1]
 
     gap = MODEL.log_prior(prior, moved) - MODEL.log_prior(prior, u)
@@ -94,7 +98,9 @@ def test_float32_is_close_to_float64():
     for one, two in zip(single, double, strict=True):
         assert one.dtype == jnp.float32
         # Sums of some ten terms up to 1e2.
-        np.testing.assert_allclose(one, two, rtol=50 * np.finfo(np.float32).eps, atol=50 * np.finfo(np.float32).eps)
+        np.testing.assert_allclose(
+            one, two, rtol=50 * np.finfo(np.float32).eps, atol=50 * np.finfo(np.float32).eps
+        )
 
 
 @pytest.mark.parametrize("value", [0, -1])

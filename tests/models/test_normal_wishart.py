@@ -78,6 +78,7 @@ def test_log_prob_is_the_textbook_density_times_the_jacobian(x64, dim):
         _, _, whitener = nw.unpack(v[None], dim)
         return (whitener[0].T @ whitener[0])[rows, columns]
 
+    jacobian_of = jax.jit(jax.jacobian(precision_of))
     for k in range(K):
         u = jnp.asarray(positions(p, k, n=3))
         loc, kappa, dof, rate = dense(p, k)
@@ -85,7 +86,7 @@ def test_log_prob_is_the_textbook_density_times_the_jacobian(x64, dim):
         for value, v in zip(found, u, strict=True):
             _, _, whitener = nw.unpack(v[None], dim)
             precision = np.asarray(whitener[0].T @ whitener[0])
-            jacobian = jax.jacobian(precision_of)(v)[:, dim:]
+            jacobian = jacobian_of(v)[:, dim:]
             want = (
                 stats.multivariate_normal(loc, np.linalg.inv(kappa * precision)).logpdf(v[:dim])
                 + stats.wishart(dof, np.linalg.inv(rate)).logpdf(precision)
@@ -106,10 +107,11 @@ def test_log_prob_is_numpyro_s_wishart_cholesky(x64):
         _, _, whitener = nw.unpack(v[None], dim)
         return jnp.linalg.cholesky(whitener[0].T @ whitener[0])
 
+    jacobian_of = jax.jit(jax.jacobian(lambda v: factor_of(v)[rows, columns]))
     u = jnp.asarray(positions(p, 0, n=2))
     for v in u:
         factor = factor_of(v)
-        jacobian = jax.jacobian(lambda v: factor_of(v)[rows, columns])(v)[:, dim:]
+        jacobian = jacobian_of(v)[:, dim:]
         precision = np.asarray(factor @ factor.T)
         with jax.numpy_rank_promotion("allow"), jax.numpy_dtype_promotion("standard"):
             log_wishart = wishart.log_prob(factor)
@@ -124,7 +126,7 @@ def test_log_prob_is_numpyro_s_wishart_cholesky(x64):
 def test_log_prob_gradient(x64):
     p = params(2)
     u = jnp.asarray(np.stack([positions(p, k, n=1)[0] for k in range(K)]))
-    check_grads(lambda u: jnp.sum(nw.log_prob(p, u)), (u,), order=1, modes=["rev"])
+    check_grads(jax.jit(lambda u: jnp.sum(nw.log_prob(p, u))), (u,), order=1, modes=["rev"])
 
 
 def test_pack_and_unpack_are_inverse():
@@ -135,7 +137,7 @@ def test_pack_and_unpack_are_inverse():
     np.testing.assert_array_equal(whitener, np.tril(whitener))
     np.testing.assert_allclose(np.diagonal(whitener, axis1=1, axis2=2), np.exp(log_diag), rtol=1e-6)
     # Every coordinate has its own place: no two of them, and no constant, share one.
-    jacobian = jax.jacobian(lambda u: nw.unpack(u, dim)[2])(u)
+    jacobian = jax.jit(jax.jacobian(lambda u: nw.unpack(u, dim)[2]))(u)
     assert (np.asarray(jacobian) != 0).sum() == K * dim * (dim + 1) // 2
 
 
@@ -151,7 +153,11 @@ def test_an_impossible_natural_is_nan():
     """A rate that is not positive definite must not pass for one."""
     natural = nw.to_natural(params(2, dtype=jnp.float32), jnp.zeros((K, 2), jnp.float32))
     broken = nw.Natural(
-        count=natural.count, first=natural.first, second=-natural.second, dof=natural.dof, centre=natural.centre
+        count=natural.count,
+        first=natural.first,
+        second=-natural.second,
+        dof=natural.dof,
+        centre=natural.centre,
     )
     assert np.isnan(nw.from_natural(broken).rate_factor).any()
 
@@ -264,7 +270,9 @@ def test_float32_is_close_to_float64(name, count):
         prior = jax.tree.map(lambda leaf: leaf.astype(jnp.float32).astype(jnp.float64), params(dim, seed=5))
 
     def run(dtype):
-        q, p = (jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf), dtype), tree) for tree in (double, prior))
+        q, p = (
+            jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf), dtype), tree) for tree in (double, prior)
+        )
         found = nw.kl(q, p) if name == "kl" else getattr(nw, name)(q)
         return [np.asarray(leaf, np.float64) for leaf in jax.tree.leaves(found)]
 

@@ -102,7 +102,9 @@ def test_log_prob_is_dirichlet(x64):
 def test_moments_are_those_of_the_dirichlet(x64):
     s, total = of_dirichlet(ALPHA), ALPHA.sum()
     mean = ALPHA / total
-    np.testing.assert_allclose(sticks.expected_log_weights(s), special.psi(ALPHA) - special.psi(total), rtol=1e-12)
+    np.testing.assert_allclose(
+        sticks.expected_log_weights(s), special.psi(ALPHA) - special.psi(total), rtol=1e-12
+    )
     np.testing.assert_allclose(sticks.expected_weights(s), mean, rtol=1e-12)
     found_mean, found_sd = sticks.weight_moments(s)
     np.testing.assert_allclose(found_mean, mean, rtol=1e-12)
@@ -125,7 +127,10 @@ def test_kl_is_that_of_the_dirichlet(x64):
         q, p = np.exp(rng.normal(size=(2, 5)))
         mean_log = special.psi(q) - special.psi(q.sum())
         want = (
-            special.gammaln(q.sum()) - special.gammaln(q).sum() - special.gammaln(p.sum()) + special.gammaln(p).sum()
+            special.gammaln(q.sum())
+            - special.gammaln(q).sum()
+            - special.gammaln(p.sum())
+            + special.gammaln(p).sum()
         ) + (q - p) @ mean_log
         found = sticks.kl(of_dirichlet(q), of_dirichlet(p))
         np.testing.assert_allclose(found, want, rtol=1e-9)
@@ -151,7 +156,9 @@ def test_position_moments_are_exact(x64):
 
 def test_samples(x64):
     s = of_dirichlet(ALPHA)
-    u = np.asarray(jax.jit(jax.vmap(lambda k: sticks.sample(s, k)))(jax.random.split(jax.random.key(0), 50_000)))
+    u = np.asarray(
+        jax.jit(jax.vmap(lambda k: sticks.sample(s, k)))(jax.random.split(jax.random.key(0), 50_000))
+    )
     for j in range(u.shape[1]):
         cdf = stats.beta(float(s.a[j]), float(s.b[j])).cdf
         assert stats.kstest(special.expit(u[:, j]), cdf).pvalue > 1e-4
@@ -175,7 +182,9 @@ def test_log_prob_gradient(x64):
 
 
 @pytest.mark.parametrize("count", [30.0, 1e2, 1e4, 1e6])
-@pytest.mark.parametrize("name", ["kl", "entropy", "expected_log_weights", "weight_moments", "position_moments"])
+@pytest.mark.parametrize(
+    "name", ["kl", "entropy", "expected_log_weights", "weight_moments", "position_moments"]
+)
 def test_float32_is_close_to_float64(name, count):
     """With a million counts no result loses more than some rounding of terms of the order of log(count)."""
     counts = np.array([0.5, 0.3, 0.0, 0.2]) * count
