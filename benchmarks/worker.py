@@ -53,7 +53,7 @@ def main(request_path: str, result_path: str) -> None:
         first, fitted = _timed(method, problem, passes)
         second = _timed(method, problem, passes)[0] if method.reruns else first
         timed.append(("budget", min(first, second, key=lambda cost: cost.seconds), fitted))
-    # The models on the way of the cold fit are those of the warm one.
+    # The models on the way of a cold fit are those of the warm one: only their times differ.
     traced = "warm" if method.reruns else "cold"
     with threadpool_limits(1):  # the judge's products are small too
         result["fits"] = [_judge(kind, cost, fitted, data, traced == kind) for kind, cost, fitted in timed]
@@ -80,8 +80,9 @@ def _judge(kind: str, cost: Cost, fitted: Fitted, data: CaseData, traced: bool) 
         "found_k": int((weights > 0.5 / data.facts["k_max"]).sum()),
         "effective_k": round(float(np.exp(-(positive * np.log(positive)).sum())), 2),
         "trace": [
-            {**point.cost.to_dict(), "passes": point.passes, **_quality(point.log_density, data)}
-            for point in (fitted.trace if traced else ())
+            {**point.cost.to_dict(), "passes": point.passes}
+            | (_quality(point.log_density, data) if traced else {})
+            for point in fitted.trace
         ],
         "notes": dict(fitted.notes),
     }

@@ -135,6 +135,18 @@ def test_a_summary_takes_medians_of_warm_fits_and_the_first_time_within_reach():
     assert c == {"repeats": 0, "errors": ["it broke"]}
 
 
+def test_compilation_is_read_where_the_load_of_a_long_run_does_not_reach():
+    runs = [
+        record(
+            "a",
+            0,
+            fit("cold", 300.0, -1.0, 30.0, [(p + 20.0, p, -1.0) for p in range(10)]),
+            fit("warm", 400.0, -1.0, 30.0, [(1.0 * p, p, -1.0) for p in range(10)]),
+        )
+    ]
+    assert summarise({}, runs)["a"]["compile_seconds"]["median"] == 20.0
+
+
 def test_without_an_oracle_the_best_that_anyone_reached_is_the_target():
     runs = [record("a", 0, fit("cold", 1.0, -2.0)), record("b", 0, fit("cold", 2.0, -2.04))]
     summary = summarise({}, runs)

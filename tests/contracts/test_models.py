@@ -172,9 +172,12 @@ def test_expectations_are_means_over_draws(conjugate, drawn):
     within_5_se(algebra.log_normal(algebra.expected(q), rows), log_normal)
     within_5_se(algebra.kl(q, prior), log_q - np.asarray(log_probs(algebra, prior, u)))
     within_5_se(algebra.entropy(q), -log_q)
-    mean, sd = algebra.position_moments(q)
+    # Independent Gaussians close to q have its means and, being conditional, at most its sds.
+    mean, sd = algebra.gaussian_fit(q)
     within_5_se(mean, u)
-    within_5_se(np.square(sd), np.square(np.asarray(u) - np.asarray(mean)[None]))
+    spread = np.asarray(u).std(axis=0)
+    assert np.all(np.asarray(sd) < 1.05 * spread)
+    assert np.all(np.asarray(sd) > 0.05 * spread)
 
 
 def test_divergence_of_a_thing_from_itself_is_zero(conjugate):

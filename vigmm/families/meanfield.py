@@ -39,14 +39,14 @@ class MeanField:
     default_estimator: ClassVar[str] = "pathwise"
 
     def init(self, model: Mixture, start: ConjugateParams) -> MeanFieldParams:
-        """Match the first two moments of a conjugate posterior, coordinate by coordinate.
+        """Independent Gaussians close to a conjugate posterior: its means, its conditional scales.
 
         Its scales are about 1/sqrt(N_k) from the first step: an optimiser that had to find them
         from unit scale would spend most of its run on that.
         """
         posterior = Conjugate().posterior(model, start)
-        loc_weights, sd_weights = sticks.position_moments(posterior.weights)
-        loc, sd = model.algebra.position_moments(posterior.components)
+        loc_weights, sd_weights = sticks.gaussian_fit(posterior.weights)
+        loc, sd = model.algebra.gaussian_fit(posterior.components)
         return MeanFieldParams(
             loc=Position(weights=loc_weights, components=loc),
             log_scale=Position(weights=jnp.log(sd_weights), components=jnp.log(sd)),

@@ -15,8 +15,10 @@ from vigmm.math.linalg import LOG_2PI
 
 __all__ = ["kl_beta", "log_beta", "log_gamma_gap", "log_gamma_ratio", "log_half_step"]
 
-# Above this the asymptotic series below is exact to 1 ulp of float64.
-_ASYMPTOTIC_FROM = 32.0
+
+def _asymptotic_from(x: Float[Array, "*any"]) -> float:
+    """Where the series of `log_gamma_gap` is exact to 1 ulp of the dtype and the direct form still good."""
+    return 32.0 if x.dtype == jnp.float64 else 8.0
 
 
 def log_gamma_gap(x: Float[Array, "*any"]) -> Float[Array, "*any"]:
@@ -30,28 +32,34 @@ def log_gamma_gap(x: Float[Array, "*any"]) -> Float[Array, "*any"]:
         >>> round(float(log_gamma_gap(jnp.float32(1e6))), 4)   # the naive form is off by nats
         5.4888
     """
-    small = jnp.minimum(x, _ASYMPTOTIC_FROM)
+    limit = _asymptotic_from(x)
+    small = jnp.where(x > limit, limit, x)
     direct = small * digamma(small) - gammaln(small) - small
-    inv = 1.0 / jnp.maximum(x, _ASYMPTOTIC_FROM)
+    inv = 1.0 / jnp.where(x > limit, x, limit)
     sq = inv * inv
     series = inv * (-1 / 6 + sq * (1 / 90 + sq * (-1 / 210 + sq * (1 / 210 - sq * (5 / 594)))))
     asymptotic = -0.5 * jnp.log(inv) - 0.5 * (1.0 + LOG_2PI) + series
-    gap: Array = jnp.where(x > _ASYMPTOTIC_FROM, asymptotic, direct)
+    gap: Array = jnp.where(x > limit, asymptotic, direct)
     return gap
 
 
 def log_half_step(x: Float[Array, "*any"]) -> Float[Array, "*any"]:
     """The half step log Gamma(x + 1/2) - log Gamma(x) - log(x)/2, which goes to zero as -1/(8x), for x > 0.
 
-    For large x: -1/(8x) + 1/(192x^3) - 1/(640x^5) + 17/(14336x^7), from the Stirling series of both.
+    For large x: -1/(8x) + 1/(192x^3) - 1/(640x^5) + 17/(14336x^7), from the Stirling series of both; small x is
+    carried there by Gamma(x + 1) = x Gamma(x), one log1p at a time, so that relative precision is kept.
     """
-    small = jnp.minimum(x, _ASYMPTOTIC_FROM)
-    above, at = gammaln(jnp.stack([small + 0.5, small]))
-    direct = above - at - 0.5 * jnp.log(small)
-    inv = 1.0 / jnp.maximum(x, _ASYMPTOTIC_FROM)
+    shift = 32 if x.dtype == jnp.float64 else 4
+    near = x < shift
+    far = jnp.where(near, x + shift, x)
+    inv = 1.0 / far
     sq = inv * inv
     series = inv * (-1 / 8 + sq * (1 / 192 + sq * (-1 / 640 + sq * (17 / 14336))))
-    step: Array = jnp.where(x > _ASYMPTOTIC_FROM, series, direct)
+    small = jnp.where(near, x, jnp.full_like(x, shift))
+    between = jnp.arange(shift, dtype=x.dtype).reshape(-1, *([1] * x.ndim))
+    steps = jnp.sum(jnp.log1p(0.5 / (small[None] + between)), axis=0)
+    carried = series + 0.5 * jnp.log1p(shift / small) - steps
+    step: Array = jnp.where(near, carried, series)
     return step
 
 

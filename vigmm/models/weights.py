@@ -27,7 +27,7 @@ from typing import Protocol
 
 import jax
 import jax.numpy as jnp
-from jax.scipy.special import digamma, polygamma
+from jax.scipy.special import digamma
 from jaxtyping import Array, Float
 
 from vigmm.core.struct import require, spec, state
@@ -43,10 +43,10 @@ __all__ = [
     "entropy",
     "expected_log_weights",
     "expected_weights",
+    "gaussian_fit",
     "kl",
     "log_prob",
     "log_weights",
-    "position_moments",
     "sample",
     "update",
     "weight_moments",
@@ -171,10 +171,17 @@ def entropy(sticks: Sticks) -> Float[Array, ""]:
     return jnp.sum(total - a - b)
 
 
-def position_moments(sticks: Sticks) -> tuple[Float[Array, " J"], Float[Array, " J"]]:
-    """Mean and sd of logit v: digamma(a) - digamma(b) and sqrt(trigamma(a) + trigamma(b))."""
-    variance = polygamma(1, sticks.a) + polygamma(1, sticks.b)
-    return digamma(sticks.a) - digamma(sticks.b), jnp.sqrt(variance)
+def gaussian_fit(sticks: Sticks) -> tuple[Float[Array, " J"], Float[Array, " J"]]:
+    """Mean and sd of the Gaussian over u = logit v that is closest, in KL(Gaussian || logit-Beta).
+
+    Stationarity asks for E[v] = a/(a + b) and E[v (1 - v)] (a + b) = 1/sd^2. Solved by sd^2 = 1/a + 1/b and
+    mean = log(a/b) - (1/a - 1/b)/2, exactly in the tail of an empty component (v near 0, a small) and to
+    second order for large counts. Matching moments instead gives an empty component an sd of 1/a, and with
+    it weight that it does not have.
+    """
+    inverse_a, inverse_b = 1.0 / sticks.a, 1.0 / sticks.b
+    mean = jnp.log(sticks.a) - jnp.log(sticks.b) - 0.5 * (inverse_a - inverse_b)
+    return mean, jnp.sqrt(inverse_a + inverse_b)
 
 
 def sample(sticks: Sticks, key: PRNGKey) -> Float[Array, " J"]:

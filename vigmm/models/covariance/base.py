@@ -73,8 +73,8 @@ class ConjugateCovariance(Covariance, Protocol):
         """Log predictive density of each row under each component, parameters integrated out."""
         ...
 
-    def position_moments(self, q: Any) -> tuple[Float[Array, "K P"], Float[Array, "K P"]]:
-        """Mean and sd of each coordinate of the position under q."""
+    def gaussian_fit(self, q: Any) -> tuple[Float[Array, "K P"], Float[Array, "K P"]]:
+        """Mean and sd of independent Gaussians over the position that are close to q."""
         ...
 
     def sample(self, q: Any, key: PRNGKey) -> Float[Array, "K P"]:

@@ -127,9 +127,9 @@ class Full:
         square = jnp.sum(self._residual(parts, x) ** 2, axis=-1)
         return log_scale[None] - 0.5 * (df + dim)[None] * jnp.log1p(square)
 
-    def position_moments(self, q: NormalWishartParams) -> tuple[Float[Array, "K P"], Float[Array, "K P"]]:
-        """Exact mean and sd of each coordinate of the position under q."""
-        return nw_math.position_moments(q)
+    def gaussian_fit(self, q: NormalWishartParams) -> tuple[Float[Array, "K P"], Float[Array, "K P"]]:
+        """Mean and sd of independent Gaussians over the position that are close to q."""
+        return nw_math.gaussian_fit(q)
 
     def sample(self, q: NormalWishartParams, key: PRNGKey) -> Float[Array, "K P"]:
         """One draw of every component's position from q."""

@@ -37,6 +37,7 @@ __all__ = [
     "entropy",
     "expected_log_det",
     "from_natural",
+    "gaussian_fit",
     "kl",
     "log_prob",
     "pack",
@@ -232,6 +233,25 @@ def position_moments(nw: NormalWishartParams) -> tuple[Float[Array, "K P"], Floa
     scale = nw.mean_precision * jnp.maximum(nw.dof - dim - 1.0, 1.0)
     mean = pack(nw.loc, log_diag, expected_diag[:, :, None] * inverse)
     return mean, pack(jnp.sqrt(variance / scale[:, None]), log_diag_sd, lower_sd)
+
+
+def gaussian_fit(nw: NormalWishartParams) -> tuple[Float[Array, "K P"], Float[Array, "K P"]]:
+    """Mean and sd of independent Gaussians over the position, close in KL(Gaussians || posterior).
+
+    Means are the posterior's. A factorised q that minimises that divergence has *conditional* sds, from the
+    posterior's expected curvature: 1/sqrt(kappa nu (B^-1)_ii) for mu_i, 1/sqrt(B_jj) for W_ij, and for
+    log W_ii the marginal sd times sqrt(2/(1 + B_ii/L_ii^2)). Marginal sds would leave the ridge that
+    correlated columns share.
+    """
+    mean, sd = position_moments(nw)
+    dim = nw.loc.shape[-1]
+    inverse = tril_inverse(nw.rate_factor)
+    expected_precision = (nw.mean_precision * nw.dof)[:, None] * jnp.sum(inverse**2, axis=-2)
+    rate_diag = jnp.sum(nw.rate_factor**2, axis=-1)
+    factor_diag = jnp.diagonal(nw.rate_factor, axis1=-2, axis2=-1)
+    log_diag_sd = sd[:, dim : 2 * dim] * jnp.sqrt(2.0 / (1.0 + rate_diag / factor_diag**2))
+    lower_sd = jnp.broadcast_to(1.0 / jnp.sqrt(rate_diag)[:, None, :], nw.rate_factor.shape)
+    return mean, pack(1.0 / jnp.sqrt(expected_precision), log_diag_sd, lower_sd)
 
 
 def sample(nw: NormalWishartParams, key: PRNGKey) -> Float[Array, "K P"]:
