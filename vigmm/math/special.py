@@ -46,8 +46,8 @@ def log_gamma_gap(x: Float[Array, "*any"]) -> Float[Array, "*any"]:
 def log_half_step(x: Float[Array, "*any"]) -> Float[Array, "*any"]:
     """The half step log Gamma(x + 1/2) - log Gamma(x) - log(x)/2, which goes to zero as -1/(8x), for x > 0.
 
-    For large x: -1/(8x) + 1/(192x^3) - 1/(640x^5) + 17/(14336x^7), from the Stirling series of both; small x is
-    carried there by Gamma(x + 1) = x Gamma(x), one log1p at a time, so that relative precision is kept.
+    For large x: -1/(8x) + 1/(192x^3) - 1/(640x^5) + 17/(14336x^7), from the Stirling series of both; small x
+    is carried there by Gamma(x + 1) = x Gamma(x), one log1p at a time, so that relative precision is kept.
     """
     shift = 32 if x.dtype == jnp.float64 else 4
     near = x < shift
