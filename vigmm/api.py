@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 from typing import Any, Literal
 
+import jax
 import numpy as np
 from jaxtyping import Float
 
@@ -184,6 +185,7 @@ def _fit(
         config=config, progress=progress, interrupt=interrupt,
     )  # fmt: skip
     params = first_params(model, family, first)
+    jax.block_until_ready(params)  # type: ignore[no-untyped-call]
     clock.lap("start")
     result = run_training(
         objective, optimizer, params, prior, rows, holdout, rng.stream(root, "fit"),
