@@ -88,7 +88,7 @@ class NormalWishart:
         dof = dim + 2.0 if self.dof is None else self.dof
         require(dof > dim + 1, "dof", f"> D + 1 = {dim + 1} for data of {dim} columns", self.dof)
         mean = data.mean if self.mean is None else np.asarray(self.mean, np.float64)
-        fits = mean.shape == (dim,) and bool(np.all(np.isfinite(mean)))
+        fits = mean.shape == (dim,) and (self.mean is None or bool(np.all(np.isfinite(mean))))
         require(fits, "mean", f"{dim} values, one per column, all finite", self.mean)
         cov = self._expected_covariance(data, num_components) * self.scale
         factor = _factor((dof - dim - 1.0) * cov, self.covariance)
