@@ -47,10 +47,10 @@ demo: $(VENV)/.stamp-demo ## cluster the pixels of a photograph and name the run
 install: $(VENV)/.stamp-dev ## install the package and every tool for working on it
 
 test: install ## run the tests, but not the slow ones
-	$(BIN)/python -m pytest -n $(TEST_WORKERS) -m 'not slow' $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadgroup -m 'not slow' $(PYTEST_ARGS)
 
 test-slow: install ## run the slow tests only
-	$(BIN)/python -m pytest -n $(TEST_WORKERS) -m slow $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadgroup -m slow $(PYTEST_ARGS)
 
 lint: install ## check style and format
 	$(BIN)/ruff check .

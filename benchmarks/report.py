@@ -26,7 +26,9 @@ Each repeat is a process of its own with another seed of the method; methods alt
 
 def write_report(folder: Path, path: Path) -> Path:
     """Write the tables of every result in `folder`."""
-    results = [json.loads(file.read_text()) for file in sorted(folder.glob("*.json"))]
+    found = [json.loads(file.read_text()) for file in sorted(folder.glob("*.json"))]
+    # Other comparisons keep their results in the same folder.
+    results = [result for result in found if "case" in result]
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("\n".join([_INTRO, *(_case(result) for result in results)]))
     return path

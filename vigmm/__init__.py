@@ -16,69 +16,140 @@ __version__ = "0.1.0"
 
 _EXPORTS = {
     "Adam": "vigmm.optim",
+    "Averaged": "vigmm.optim",
+    "Blocks": "vigmm.families",
     "Conjugate": "vigmm.families",
     "DataError": "vigmm.core.errors",
     "DataFile": "vigmm.data.sources",
+    "Diag": "vigmm.models",
+    "Diagnosis": "vigmm.posterior",
     "Dirichlet": "vigmm.models",
     "DirichletProcess": "vigmm.models",
-    "Fit": "vigmm.api",
+    "FactorAnalytic": "vigmm.models",
+    "Fisher": "vigmm.optim",
+    "Fit": "vigmm.fitted",
+    "Flow": "vigmm.families",
     "Full": "vigmm.models",
+    "FullRank": "vigmm.families",
+    "Gamma": "vigmm.models",
+    "Gaussian": "vigmm.models",
+    "Importance": "vigmm.estimators",
+    "Independent": "vigmm.models",
     "KMeansStart": "vigmm.train",
+    "LowRank": "vigmm.families",
     "MeanField": "vigmm.families",
     "Mixture": "vigmm.models",
     "Natural": "vigmm.estimators",
+    "Noise": "vigmm.models",
     "NormalWishart": "vigmm.models",
     "Outcome": "vigmm.core.outcome",
     "Pathwise": "vigmm.estimators",
+    "PitmanYor": "vigmm.models",
     "Posterior": "vigmm.posterior",
     "RobbinsMonro": "vigmm.optim",
+    "Score": "vigmm.estimators",
     "Sgd": "vigmm.optim",
     "SpecError": "vigmm.core.errors",
+    "Spherical": "vigmm.models",
     "Status": "vigmm.core.outcome",
+    "StudentT": "vigmm.models",
+    "Tied": "vigmm.models",
+    "TiedDiag": "vigmm.models",
+    "TiedSpherical": "vigmm.models",
     "Train": "vigmm.train",
     "VigmmError": "vigmm.core.errors",
+    "distribution": "vigmm.models",
     "fit": "vigmm.api",
+    "fit_numpyro": "vigmm.interop",
+    "from_numpyro": "vigmm.interop",
     "load": "vigmm.posterior",
+    "to_numpyro": "vigmm.interop",
 }
 
 __all__ = [
     "Adam",
+    "Averaged",
+    "Blocks",
     "Conjugate",
     "DataError",
     "DataFile",
+    "Diag",
+    "Diagnosis",
     "Dirichlet",
     "DirichletProcess",
+    "FactorAnalytic",
+    "Fisher",
     "Fit",
+    "Flow",
     "Full",
+    "FullRank",
+    "Gamma",
+    "Gaussian",
+    "Importance",
+    "Independent",
     "KMeansStart",
+    "LowRank",
     "MeanField",
     "Mixture",
     "Natural",
+    "Noise",
     "NormalWishart",
     "Outcome",
     "Pathwise",
+    "PitmanYor",
     "Posterior",
     "RobbinsMonro",
+    "Score",
     "Sgd",
     "SpecError",
+    "Spherical",
     "Status",
+    "StudentT",
+    "Tied",
+    "TiedDiag",
+    "TiedSpherical",
     "Train",
     "VigmmError",
     "__version__",
+    "distribution",
     "fit",
+    "fit_numpyro",
+    "from_numpyro",
     "load",
+    "to_numpyro",
 ]
 
 if TYPE_CHECKING:
-    from vigmm.api import Fit, fit
+    from vigmm.api import fit
     from vigmm.core.errors import DataError, SpecError, VigmmError
     from vigmm.core.outcome import Outcome, Status
     from vigmm.data.sources import DataFile
-    from vigmm.estimators import Natural, Pathwise
-    from vigmm.families import Conjugate, MeanField
-    from vigmm.models import Dirichlet, DirichletProcess, Full, Mixture, NormalWishart
-    from vigmm.optim import Adam, RobbinsMonro, Sgd
-    from vigmm.posterior import Posterior, load
+    from vigmm.estimators import Importance, Natural, Pathwise, Score
+    from vigmm.families import Blocks, Conjugate, Flow, FullRank, LowRank, MeanField
+    from vigmm.fitted import Fit
+    from vigmm.interop import fit_numpyro, from_numpyro, to_numpyro
+    from vigmm.models import (
+        Diag,
+        Dirichlet,
+        DirichletProcess,
+        FactorAnalytic,
+        Full,
+        Gamma,
+        Gaussian,
+        Independent,
+        Mixture,
+        Noise,
+        NormalWishart,
+        PitmanYor,
+        Spherical,
+        StudentT,
+        Tied,
+        TiedDiag,
+        TiedSpherical,
+        distribution,
+    )
+    from vigmm.optim import Adam, Averaged, Fisher, RobbinsMonro, Sgd
+    from vigmm.posterior import Diagnosis, Posterior, load
     from vigmm.train import KMeansStart, Train
 
 

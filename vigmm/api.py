@@ -3,60 +3,37 @@
 from __future__ import annotations
 
 import dataclasses
-import time
 from pathlib import Path
 from typing import Any, Literal
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
 from vigmm.core import rng
-from vigmm.core.outcome import Outcome
 from vigmm.core.precision import precision
+from vigmm.core.struct import require
 from vigmm.data.device import holdout_split, to_rows
+from vigmm.data.missing import observed_moments
 from vigmm.data.moments import Moments, Standardizer, compute_moments
+from vigmm.data.sampler import Rows
 from vigmm.data.sources import ArraySource, DataFile, Source, check_rows, open_source
 from vigmm.estimators import ESTIMATORS, Estimator, Objective
 from vigmm.families import Conjugate, Family
+from vigmm.fitted import Context, Fit
 from vigmm.manifest import describe
-from vigmm.models import DataScale, Mixture
+from vigmm.models import DataScale, Mixture, Prior
 from vigmm.optim import OPTIMIZERS, Optimizer
-from vigmm.posterior import ElboReport, Posterior
+from vigmm.posterior import Posterior
 from vigmm.posterior import elbo as evaluate_elbo
+from vigmm.posterior.units import log_volume
+from vigmm.reporting import Clock, InDataUnits, holdout_density, in_data_units
 from vigmm.train import KMeansStart, Progress, Start, Train, first_params
 from vigmm.train import train as run_training
 from vigmm.train.interrupt import Interrupt
 
 __all__ = ["Fit", "as_source", "default_estimator", "default_optimizer", "fit"]
-
-
-@dataclasses.dataclass(frozen=True)
-class Fit:
-    """What a fit leaves.
-
-    Args:
-        posterior: predictions, draws, summary; what `save` writes.
-        outcome: how the run ended; check `outcome.ok` before trusting anything else.
-        elbo: the final bound of the training rows, in nats and in the units of the data, with its
-            standard error and terms.
-        holdout: mean log predictive density of the held-out rows with its standard error, or None.
-        metrics: per-step and per-chunk values by name, in the units of the data.
-        manifest: everything needed to understand and repeat the run, JSON-ready.
-        data: the rows that were fitted.
-    """
-
-    posterior: Posterior
-    outcome: Outcome
-    elbo: ElboReport
-    holdout: tuple[float, float] | None
-    metrics: dict[str, np.ndarray]
-    manifest: dict[str, Any]
-    data: Source
-
-    def save(self, path: str | Path) -> None:
-        """Write the posterior to a folder; `vigmm.load` reads it back."""
-        self.posterior.save(path)
 
 
 def default_estimator(family: Family) -> Estimator:
@@ -160,31 +137,48 @@ def _fit(
     progress: Progress | None,
     interrupt: Interrupt,
 ) -> Fit:
-    clock = _Clock()
+    clock = Clock()
     objective, config, dtype = recipe.objective, recipe.config, recipe.dtype
     model, family = objective.model, objective.family
     root = rng.root_key(recipe.seed)
     check_rows(source, 2)
-    moments = compute_moments(source, weight=weight)
+    patterns = None
+    if model.missing:
+        moments, patterns = observed_moments(source, weight=weight)
+    else:
+        moments = compute_moments(source, weight=weight)
     standardizer = Standardizer.from_moments(moments)
-    scale = _data_scale(moments, standardizer)
-    prior = model.build_prior(scale, dtype=np.dtype(dtype))
+    scale = _data_scale(moments, standardizer, patterns)
+    surrogate = model.surrogate
+    prior, surrogate_prior = (one.build_prior(scale, dtype=np.dtype(dtype)) for one in (model, surrogate))
     limit = config.holdout_rows
     chosen, kept = holdout_split(len(source), config.holdout, limit, rng.stream(root, "split"))
-    rows = to_rows(source, standardizer, dtype, index=chosen if len(kept) else None, weight=weight)
-    holdout = to_rows(source, standardizer, dtype, index=kept, weight=weight)
+    rows = to_rows(
+        source, standardizer, dtype, index=chosen if len(kept) else None, weight=weight, missing=model.missing
+    )
+    holdout = to_rows(source, standardizer, dtype, index=kept, weight=weight, missing=model.missing)
     full_batch = config.sampler.steps_per_epoch(rows.x.shape[0]) == 1
+    if objective.estimator.full_batch:
+        name, must = (
+            type(objective.estimator).__name__.lower(),
+            f">= {rows.x.shape[0]}, the rows to be fitted",
+        )
+        why = f"{must}: with minibatches {name} is not a bound"
+        require(full_batch, "train.batch_size", why, config.batch_size)
     optimizer = recipe.optimizer or default_optimizer(objective.estimator, full_batch=full_batch)
-    total_weight, log_scale = float(np.sum(np.asarray(rows.weight, np.float64))), standardizer.log_scale_sum
+    total_weight = float(np.sum(np.asarray(rows.weight, np.float64)))
+    log_scale = log_volume(rows, standardizer.scale) / total_weight
     if progress is not None:
-        progress = _InDataUnits(progress, total_weight, log_scale)
+        progress = InDataUnits(progress, total_weight, log_scale)
     clock.lap("read")
 
+    # Where a run starts, a missing value is at its column's mean.
+    filled = Rows(x=jnp.nan_to_num(rows.x), weight=rows.weight) if model.missing else rows
     first = recipe.start.first(
-        model, family, prior, rows, rng.stream(root, "start"),
+        surrogate, family, surrogate_prior, filled, rng.stream(root, "start"),
         config=config, progress=progress, interrupt=interrupt,
     )  # fmt: skip
-    params = first_params(model, family, first)
+    params = first_params(model, family, prior, first, surrogate_prior)
     jax.block_until_ready(params)  # type: ignore[no-untyped-call]
     clock.lap("start")
     result = run_training(
@@ -196,8 +190,8 @@ def _fit(
     posterior = Posterior(
         model=model,
         family=family,
-        params=result.state.params,
-        prior=prior,
+        params=result.params,
+        prior=_whole(prior),
         center=standardizer.center,
         scale=standardizer.scale,
         columns=source.columns,
@@ -207,13 +201,13 @@ def _fit(
     bound = evaluate_elbo(
         objective, posterior.params, prior, rows, rng.stream(root, "elbo"), log_scale_sum=log_scale
     )
-    density = _holdout_density(posterior, source, kept, weight)
+    density = holdout_density(posterior, source, kept, weight)
     clock.lap("evaluate")
-    metrics = _in_data_units(result.metrics, total_weight, log_scale)
+    metrics = in_data_units(result.metrics, total_weight, log_scale)
     manifest = describe(
         source=source,
         recipe=dataclasses.replace(recipe, optimizer=optimizer),
-        prior=model.prior.describe(prior.components, scale),
+        prior=model.prior.describe(scale, num_components=model.num_components),
         outcome=result.outcome,
         elbo=bound,
         holdout=density,
@@ -229,68 +223,36 @@ def _fit(
         metrics=metrics,
         manifest=manifest,
         data=source,
+        context=Context(
+            objective=objective,
+            batch_size=config.batch_size,
+            prior=prior,
+            rows=lambda: rows,
+            refit=lambda seed: _refit(recipe, source, weight, seed),
+        ),
     )
 
 
-class _Clock:
-    """Wall seconds of each phase."""
-
-    def __init__(self) -> None:
-        self.laps: dict[str, float] = {}
-        self._last = time.perf_counter()
-
-    def lap(self, name: str) -> None:
-        now = time.perf_counter()
-        self.laps[name] = now - self._last
-        self._last = now
+def _refit(recipe: _Recipe, source: Source, weight: Float[np.ndarray, " N"] | None, seed: int) -> Fit:
+    with precision(recipe.dtype), Interrupt() as interrupt:
+        return _fit(dataclasses.replace(recipe, seed=seed), source, weight, None, interrupt)
 
 
-def _data_scale(moments: Moments, standardizer: Standardizer) -> DataScale:
-    return DataScale(mean=moments.mean, cov=moments.cov, center=standardizer.center, scale=standardizer.scale)
+def _whole(prior: Prior) -> Prior:
+    """The prior without the patterns of the training data: every prediction has its own."""
+    frame = prior.frame
+    if frame.patterns.shape[0]:
+        frame = dataclasses.replace(frame, patterns=jnp.ones((1, frame.scale.shape[0]), frame.scale.dtype))
+    return dataclasses.replace(prior, frame=frame)
 
 
-def _holdout_density(
-    posterior: Posterior, source: Source, kept: np.ndarray, weight: Float[np.ndarray, " N"] | None
-) -> tuple[float, float] | None:
-    """Weighted mean log predictive density of the held-out rows, and its standard error over rows."""
-    if len(kept) == 0:
-        return None
-    values = np.asarray(posterior.log_predictive(source[kept]), np.float64)
-    heavy = np.ones(len(kept)) if weight is None else np.asarray(weight, np.float64)[kept]
-    mean = float(np.average(values, weights=heavy))
-    spread = float(np.average((values - mean) ** 2, weights=heavy))
-    effective = float(heavy.sum() ** 2 / np.sum(heavy**2))
-    return mean, float(np.sqrt(spread / max(effective - 1.0, 1.0)))
-
-
-def _in_data_units(
-    metrics: dict[str, np.ndarray], total_weight: float, log_scale: float
-) -> dict[str, np.ndarray]:
-    """Undo the standardisation: log p(x) = log p(z) - sum(log scale)."""
-    elbo = metrics["elbo"].astype(np.float64) - total_weight * log_scale
-    return {
-        **metrics,
-        "elbo": elbo,
-        "elbo_per_row": elbo / total_weight,
-        "holdout": metrics["holdout"] - log_scale,
-    }
-
-
-class _InDataUnits:
-    """Passes progress on with its values in the units of the data."""
-
-    def __init__(self, inner: Progress, total_weight: float, log_scale: float) -> None:
-        self._inner, self._weight, self._log_scale = inner, total_weight, log_scale
-
-    def start(self, total_steps: int, phase: str) -> None:
-        self._inner.start(total_steps, phase)
-
-    def update(self, step: int, values: dict[str, float]) -> None:
-        elbo = values["elbo"] - self._weight * self._log_scale
-        holdout = values["holdout"] - self._log_scale
-        self._inner.update(
-            step, {**values, "elbo": elbo, "elbo_per_row": elbo / self._weight, "holdout": holdout}
-        )
-
-    def finish(self) -> None:
-        self._inner.finish()
+def _data_scale(moments: Moments, standardizer: Standardizer, patterns: np.ndarray | None) -> DataScale:
+    return DataScale(
+        mean=moments.mean,
+        cov=moments.cov,
+        center=standardizer.center,
+        scale=standardizer.scale,
+        low=moments.minimum,
+        high=moments.maximum,
+        patterns=patterns,
+    )

@@ -128,7 +128,7 @@ def test_every_problem_is_told_at_once_with_its_place():
         ("", "f: data is missing"),
         ("- a\n", "f: a configuration is made of sections"),
         ("data: {}\n", "f:1:1: data.path is missing"),
-        (DATA + "family: normal\n", "f:2:1: family must be one of conjugate, meanfield"),
+        (DATA + "family: normal\n", "f:2:1: family must be one of blocks, conjugate, flow"),
         (DATA + "optimizer: {rate: 1}\n", "f:2:1: optimizer.kind is missing"),
         (DATA + "optimizer: {kind: sgd, clip: 1}\n", "f:2:24: optimizer.clip: unknown key for kind sgd"),
         (DATA + "estimator: natural\nfamily: meanfield\n", "f:3:1: family must be 'conjugate'"),

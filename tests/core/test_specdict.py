@@ -195,7 +195,7 @@ def test_the_path_of_the_whole_comes_first():
         ("job", "estimator", "num_samples"): "job.estimator.num_samples must be >= 1, got 0"
     }
     assert problems(ESTIMATORS, {"num_samples": 1}, path="estimator") == {
-        ("estimator", "kind"): "estimator.kind is missing; it is one of natural, pathwise"
+        ("estimator", "kind"): f"estimator.kind is missing; it is one of {', '.join(ESTIMATORS)}"
     }
 
 

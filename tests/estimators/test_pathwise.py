@@ -15,7 +15,8 @@ from jax.scipy.special import multigammaln
 from vigmm.core.errors import SpecError
 from vigmm.core.typing import Batch
 from vigmm.estimators import Objective, Pathwise
-from vigmm.families import Conjugate, ConjugateParams, MeanField, MeanFieldParams
+from vigmm.estimators import noise as noises
+from vigmm.families import Conjugate, ConjugateParams, MeanField, MeanFieldParams, guess
 from vigmm.models import DataScale, Dirichlet, Mixture, NormalWishart, Position
 
 DIM = 2
@@ -35,10 +36,11 @@ def problem(k, dtype=jnp.float64, n=19, dim=DIM):
     batch = Batch(
         x=jnp.asarray(rng.normal(size=(n, dim)) + 0.5, dtype), weight=jnp.asarray(rng.uniform(0, 2, n), dtype)
     )
-    size = model.covariance.position_size(dim)
+    _, size, _ = model.sizes(dim)
     loc = Position(
         weights=jnp.asarray(0.3 * rng.normal(size=k - 1), dtype),
         components=jnp.asarray(0.3 * rng.normal(size=(k, size)), dtype),
+        shared=jnp.zeros((0,), dtype),
     )
     log_scale = jax.tree.map(lambda leaf: jnp.asarray(rng.normal(size=leaf.shape) * 0.3 - 1.5, dtype), loc)
     return model, prior, batch, MeanFieldParams(loc=loc, log_scale=log_scale)
@@ -139,10 +141,11 @@ def test_stl_holds_the_parameters_of_log_q_fixed(x64):
     @jax.jit
     def path_gradient(params):
         def path(u):
-            log_lik = jnp.sum(batch.weight * model.log_lik(model.constrain(u, DIM), batch.x))
+            log_lik = jnp.sum(batch.weight * model.log_lik(model.constrain(prior, u), batch.x))
             return log_lik + model.log_prior(prior, u) - family.log_prob(model, params, u)
 
-        u, pull = jax.vjp(lambda p: family.sample(model, p, jax.random.split(key, 1)[0])[0], params)
+        noise = noises.draw("iid", key, 1, family.noise_size(model, params), jnp.float64)[0]
+        u, pull = jax.vjp(lambda p: family.push(model, p, noise)[0], params)
         return pull(jax.grad(path)(u))[0]
 
     want = path_gradient(params)
@@ -175,7 +178,8 @@ def test_stl_is_quiet_where_q_is_exact(x64):
     algebra, centre = model.algebra, jnp.zeros((1, DIM))
     stats = algebra.stats(batch.x, batch.weight[:, None], centre)
     natural = jax.tree.map(jnp.add, algebra.natural(prior.components, centre), stats)
-    params = MeanField().init(model, ConjugateParams(weights=prior.weights, components=natural))
+    posterior = ConjugateParams(weights=prior.weights, components=natural)
+    params = MeanField().init(model, guess(model, prior, posterior, prior))
     noise = {}
     for form in FORMS:
         _, grads = many(objective(model, entropy=form), params, prior, batch)

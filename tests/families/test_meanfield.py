@@ -12,7 +12,7 @@ from scipy import stats
 
 from vigmm.core.typing import Batch
 from vigmm.estimators import Natural, Objective, Pathwise
-from vigmm.families import Conjugate, ConjugateParams, MeanField, MeanFieldParams
+from vigmm.families import Conjugate, ConjugateParams, MeanField, MeanFieldParams, guess
 from vigmm.models import DataScale, Dirichlet, DirichletProcess, Mixture, Position
 
 pytestmark = pytest.mark.usefixtures("x64")
@@ -24,9 +24,11 @@ DRAWS = 50_000
 
 def params(dim=2):
     rng = np.random.default_rng(0)
-    size = MODEL.covariance.position_size(dim)
+    _, size, _ = MODEL.sizes(dim)
     loc = Position(
-        weights=jnp.asarray(rng.normal(size=1)), components=jnp.asarray(rng.normal(size=(2, size)))
+        weights=jnp.asarray(rng.normal(size=1)),
+        components=jnp.asarray(rng.normal(size=(2, size))),
+        shared=jnp.zeros((0,)),
     )
     log_scale = jax.tree.map(lambda leaf: jnp.asarray(rng.normal(size=leaf.shape) - 1.0), loc)
     return MeanFieldParams(loc=loc, log_scale=log_scale)
@@ -60,7 +62,7 @@ def test_log_prob_and_entropy_are_scipy_s():
 def test_log_q_comes_from_the_noise():
     """At scales of 1e-12 the sample no longer knows its noise: inverting it would give nonsense."""
     with jax.enable_x64(False):
-        loc = Position(weights=jnp.full((1,), 3.0), components=jnp.full((2, 5), 3.0))
+        loc = Position(weights=jnp.full((1,), 3.0), components=jnp.full((2, 5), 3.0), shared=jnp.zeros((0,)))
         q = MeanFieldParams(loc=loc, log_scale=jax.tree.map(lambda leaf: jnp.full_like(leaf, -28.0), loc))
         log_q = np.asarray(
             jax.vmap(lambda k: FAMILY.sample(MODEL, q, k)[1])(jax.random.split(jax.random.key(0), 2000))
@@ -93,7 +95,7 @@ def bounds(model, prior, start, batch):
     """The conjugate bound, and one-sample estimates of the mean-field bound at its start."""
     exact = Objective(model=model, family=Conjugate(), estimator=Natural())
     sampled = Objective(model=model, family=FAMILY, estimator=Pathwise())
-    q = FAMILY.init(model, start)
+    q = FAMILY.init(model, guess(model, prior, start, prior))
     keys = jax.random.split(jax.random.key(0), 400)
     values = jax.vmap(lambda k: jax.tree.reduce(jnp.add, sampled.value(q, prior, batch, k)))(keys)
     return jax.tree.reduce(jnp.add, exact.value(start, prior, batch, keys[0])), values
@@ -144,8 +146,10 @@ def test_predictive_is_the_mean_of_densities():
     q = params()
     still = MeanFieldParams(loc=q.loc, log_scale=jax.tree.map(lambda leaf: leaf - 30.0, q.log_scale))
     x = jnp.asarray(np.random.default_rng(1).normal(size=(5, 2)))
-    found = FAMILY.log_predictive(MODEL, still, x, jax.random.key(0), num_draws=3)
-    np.testing.assert_allclose(found, MODEL.log_joint(MODEL.constrain(q.loc, 2), x), rtol=1e-9)
+    unit = DataScale(mean=np.zeros(2), cov=np.eye(2), center=np.zeros(2), scale=np.ones(2))
+    prior = MODEL.build_prior(unit, dtype=jnp.float64)
+    found = FAMILY.log_predictive(MODEL, still, prior, x, jax.random.key(0), num_draws=3)
+    np.testing.assert_allclose(found, MODEL.log_joint(MODEL.constrain(prior, q.loc), x), rtol=1e-9)
 
 
 def test_weights_are_those_of_the_central_position():

@@ -21,8 +21,8 @@ from scipy import special
 
 from vigmm.core.typing import Batch
 from vigmm.estimators import Natural, Objective
-from vigmm.families import Conjugate, ConjugateParams
-from vigmm.models import DataScale, Dirichlet, Mixture, NormalWishart
+from vigmm.families import Conjugate, ConjugateParams, Guess, guess
+from vigmm.models import DataScale, Dirichlet, Mixture, NormalWishart, sticks
 
 # Exact evidence (by enumeration) and best mean-field ELBO of two 8-point sets, from the reference file
 # golden_shared.json, which says: "Full ELBO (all constants) ... agree to 1e-9 relative".
@@ -44,7 +44,8 @@ def _ascend(objective: Objective, params: Any, prior: Any, batch: Batch, *, step
 @functools.partial(jax.jit, static_argnames=("model",))
 def _start(model: Mixture, prior: Any, batch: Batch, resp: Any, centre: Any) -> ConjugateParams:
     weighted = resp * batch.weight[:, None]
-    empty = ConjugateParams(weights=prior.weights, components=model.algebra.natural(prior.components, centre))
+    none = sticks.update(prior.weights, jnp.zeros_like(weighted[0]))
+    empty = ConjugateParams(weights=none, components=model.algebra.natural(prior.components, centre))
     stats = model.algebra.stats(batch.x, weighted, centre)
     return Conjugate().target(model, prior, empty, weighted.sum(0), stats)
 
@@ -79,8 +80,14 @@ class Problem:
 
     @property
     def engine(self) -> Mixture:
-        """The same model without its hyperparameters, which `prior` holds: one compilation serves many."""
-        return Mixture(num_components=self.num_components)
+        """The same model without its hyperparameters, which `prior` holds: one compilation serves many.
+
+        What changes the coordinates, an inferred concentration or a free last stick, stays.
+        """
+        k, weights = self.num_components, self.weights
+        if weights.num_hyper() or weights.num_sticks(k) != k - 1:
+            return Mixture(num_components=k, weights=weights)
+        return Mixture(num_components=k)
 
     @property
     def prior(self) -> Any:
@@ -106,6 +113,10 @@ class Problem:
     def random_start(self, seed: int) -> ConjugateParams:
         shape = np.ones(self.num_components)
         return self.start(np.random.default_rng(seed).dirichlet(shape, len(self.x)))
+
+    def guess(self, params: ConjugateParams) -> Guess:
+        """Where other families start, given a conjugate posterior."""
+        return guess(self.engine, self.prior, params, self.prior)
 
     def ascend(self, params: ConjugateParams, steps: int) -> tuple[ConjugateParams, np.ndarray]:
         """Coordinate ascent: natural gradients at rate 1 on the full batch; the ELBO before every step."""

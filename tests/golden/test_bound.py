@@ -53,7 +53,7 @@ def test_pathwise_is_below_the_evidence(exact, tiny, weights):
     evidence = exact.enumerate(problem).evidence
     start, _ = problem.ascend(problem.random_start(0), 50)
     data = (problem.prior, problem.batch)
-    first = MeanField().init(problem.engine, start)
+    first = MeanField().init(problem.engine, problem.guess(start))
     last = optimise(problem.engine, first, *data)
 
     means = {}

@@ -38,10 +38,16 @@ def symmetric(lower):
     return matrix.at[..., COLUMNS, ROWS].set(lower)
 
 
+def beta_sticks(a, b):
+    """A posterior of sticks whose concentration is known."""
+    none, slope = jnp.zeros((0,)), jnp.zeros((0, a.size))
+    return Sticks(a=a, b=b, a_slope=slope, b_slope=slope, shape=none, rate=none)
+
+
 def unpack(vector, centre):
     sticks, components = vector[: 2 * (K - 1)], vector[2 * (K - 1) :].reshape(K, -1)
     return ConjugateParams(
-        weights=Sticks(a=sticks[: K - 1], b=sticks[K - 1 :]),
+        weights=beta_sticks(sticks[: K - 1], sticks[K - 1 :]),
         components=Additive(
             count=components[:, 0],
             first=components[:, 1 : 1 + DIM],

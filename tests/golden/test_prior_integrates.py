@@ -13,6 +13,7 @@ import pytest
 from scipy import special, stats
 
 from vigmm.models import DataScale, Dirichlet, DirichletProcess, Mixture, NormalWishart, Position
+from vigmm.models.covariance import StructurePosition
 
 pytestmark = pytest.mark.usefixtures("x64")
 
@@ -26,7 +27,9 @@ def prior_of(model, dim):
 
 def log_prior(model, prior, weights, components):
     """Log prior of many positions at once."""
-    u = Position(weights=jnp.asarray(weights), components=jnp.asarray(components))
+    u = Position(
+        weights=jnp.asarray(weights), components=jnp.asarray(components), shared=jnp.zeros((len(weights), 0))
+    )
     return np.asarray(jax.jit(jax.vmap(lambda one: model.log_prior(prior, one)))(u))
 
 
@@ -39,7 +42,8 @@ def test_quadrature_of_the_sticks(weights):
     grid = np.linspace(-160.0, 160.0, 20_001)
     fixed = np.broadcast_to([[0.3, 0.2], [-0.5, -0.4]], (grid.size, 2, 2))
     logs = log_prior(model, prior, grid[:, None], fixed)
-    component = float(jnp.sum(model.covariance.log_prob(prior.components, jnp.asarray(fixed[0]))))
+    position = StructurePosition(components=jnp.asarray(fixed[0]), shared=jnp.zeros(0))
+    component = float(model.structure.log_prob(prior.components, position))
     total = np.trapezoid(np.exp(logs - component), grid)
     np.testing.assert_allclose(total, 1.0, rtol=1e-9)
 

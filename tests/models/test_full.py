@@ -11,11 +11,24 @@ import pytest
 from jax.test_util import check_grads
 from scipy import special, stats
 
-from vigmm.models import Full
+from vigmm.models import Full, Gaussian
+from vigmm.models.covariance import StructurePosition
 from vigmm.models.covariance.normal_wishart import NormalWishartParams
 
-FULL = Full()
+FULL = Full().structure
+GAUSSIAN = Gaussian()
 K, ROWS = 3, 7
+
+
+def position(u) -> StructurePosition:
+    """Coordinates of components that share nothing."""
+    return StructurePosition(components=u, shared=jnp.zeros((0,), u.dtype))
+
+
+def log_normal(parts, x):
+    """Log density of rows under Gaussian components."""
+    empty = jnp.zeros((parts.log_det.shape[0], 0), x.dtype)
+    return GAUSSIAN.log_density(parts.log_det, FULL.square(parts, x), empty, x.shape[-1])
 
 
 def setting(dim, dtype=jnp.float64, *, count=0.0):
@@ -39,8 +52,8 @@ def setting(dim, dtype=jnp.float64, *, count=0.0):
 def test_log_normal(x64, dim):
     x, u, _ = setting(dim)
     assert u.shape[1] == dim + dim * (dim + 1) // 2
-    found = FULL.log_normal(FULL.constrain(u, dim), x)
-    mean, cov = FULL.moments(u, dim)
+    found = log_normal(FULL.constrain(position(u), dim), x)
+    mean, cov = FULL.moments(position(u), dim)
     want = np.column_stack([stats.multivariate_normal(mean[k], cov[k]).logpdf(x) for k in range(K)])
     np.testing.assert_allclose(found, want.reshape(ROWS, K), rtol=1e-10)
 
@@ -49,7 +62,7 @@ def test_moments_are_of_the_whitener(x64):
     """Lambda = W^T W, with W from the position: log diagonal, then the strict lower triangle by rows."""
     u = jnp.asarray([[1.0, 2.0, 3.0, 0.1, -0.2, 0.3, 4.0, 5.0, 6.0]])
     whitener = np.array([[np.exp(0.1), 0, 0], [4.0, np.exp(-0.2), 0], [5.0, 6.0, np.exp(0.3)]])
-    mean, cov = FULL.moments(u, 3)
+    mean, cov = FULL.moments(position(u), 3)
     np.testing.assert_array_equal(mean, [[1.0, 2.0, 3.0]])
     np.testing.assert_allclose(np.linalg.inv(cov[0]), whitener.T @ whitener, rtol=1e-9)
 
@@ -59,7 +72,7 @@ def test_log_normal_gradient(x64):
     some = jnp.asarray(np.random.default_rng(1).normal(size=(ROWS, K)))
 
     def total(u, x):
-        return jnp.sum(some * FULL.log_normal(FULL.constrain(u, 2), x))
+        return jnp.sum(some * log_normal(FULL.constrain(position(u), 2), x))
 
     check_grads(jax.jit(total), (u, x), order=1, modes=["rev"])
 
@@ -68,7 +81,7 @@ def test_log_normal_gradient(x64):
 def test_expected(x64, dim):
     """Bishop (2006) 10.64 and 10.65, written with dense matrices."""
     x, _, q = setting(dim)
-    found = FULL.log_normal(FULL.expected(q), x)
+    found = log_normal(FULL.expected(q), x)
     for k in range(K):
         rate = np.asarray(q.rate_factor[k] @ q.rate_factor[k].T)
         dof, kappa = float(q.dof[k]), float(q.mean_precision[k])
@@ -113,10 +126,10 @@ def test_log_normal_of_a_tight_cluster_far_out_in_float32():
     rng = np.random.default_rng(0)
     x = (1.0 + sd * rng.normal(size=(200, dim))).astype(np.float32)
     u = np.array([[1.0, 1.0, -np.log(sd), -np.log(sd), 0.3 / sd]], np.float32)
-    found = np.asarray(FULL.log_normal(FULL.constrain(jnp.asarray(u), dim), jnp.asarray(x)))
+    found = np.asarray(log_normal(FULL.constrain(position(jnp.asarray(u)), dim), jnp.asarray(x)))
     with jax.enable_x64(True):
-        parts = FULL.constrain(jnp.asarray(u, jnp.float64), dim)
-        want = np.asarray(FULL.log_normal(parts, jnp.asarray(x, jnp.float64)))
+        parts = FULL.constrain(position(jnp.asarray(u, jnp.float64)), dim)
+        want = np.asarray(log_normal(parts, jnp.asarray(x, jnp.float64)))
     # A row rounds by eps/2, its whitened residual r by about eps |W|, the density by r times that.
     residual = np.sqrt(2 * np.abs(want - want.max())) + 1
     assert np.all(np.abs(found - want) < 8 * np.finfo(np.float32).eps / sd * residual)
@@ -166,6 +179,6 @@ def test_under_jit_and_vmap(x64, dim):
     """Many positions at once give what they give one by one."""
     x, u, _ = setting(dim)
     many = jnp.stack([u, 0.5 * u])
-    found = jax.jit(jax.vmap(lambda u: FULL.log_normal(FULL.constrain(u, dim), x)))(many)
-    want = [FULL.log_normal(FULL.constrain(one, dim), x) for one in many]
+    found = jax.jit(jax.vmap(lambda u: log_normal(FULL.constrain(position(u), dim), x)))(many)
+    want = [log_normal(FULL.constrain(position(one), dim), x) for one in many]
     jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-12), list(found), want)

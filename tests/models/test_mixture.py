@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -19,10 +21,11 @@ def setting(model, dtype=jnp.float64):
     rng = np.random.default_rng(0)
     unit = DataScale(mean=np.zeros(DIM), cov=np.eye(DIM), center=np.zeros(DIM), scale=np.ones(DIM))
     prior = model.build_prior(unit, dtype=dtype)
-    per_component = (model.position_size(DIM) - (K - 1)) // K
+    weights, own, shared = model.sizes(DIM)
     u = Position(
-        weights=jnp.asarray(rng.normal(size=K - 1), dtype),
-        components=jnp.asarray(0.5 * rng.normal(size=(K, per_component)), dtype),
+        weights=jnp.asarray(rng.normal(size=weights), dtype),
+        components=jnp.asarray(0.5 * rng.normal(size=(K, own)), dtype),
+        shared=jnp.asarray(0.5 * rng.normal(size=shared), dtype),
     )
     return prior, u, jnp.asarray(rng.normal(size=(ROWS, DIM)), dtype)
 
@@ -38,22 +41,22 @@ def test_position_has_the_degrees_of_freedom_of_the_model():
 
 
 def test_log_lik_sums_the_assignments_out(x64):
-    _, u, x = setting(MODEL)
+    prior, u, x = setting(MODEL)
     v = special.expit(np.asarray(u.weights))
     pi = np.array([v[0], (1 - v[0]) * v[1], (1 - v[0]) * (1 - v[1])])
-    mean, cov = MODEL.covariance.moments(u.components, DIM)
+    mean, cov = MODEL.moments(prior, u)
     joint = np.column_stack(
         [np.log(pi[k]) + stats.multivariate_normal(mean[k], cov[k]).logpdf(x) for k in range(K)]
     )
-    theta = MODEL.constrain(u, DIM)
+    theta = MODEL.constrain(prior, u)
     np.testing.assert_allclose(MODEL.log_joint(theta, x), joint, rtol=1e-10)
     np.testing.assert_allclose(MODEL.log_lik(theta, x), special.logsumexp(joint, axis=1), rtol=1e-10)
 
 
 def test_log_lik_survives_rows_that_no_component_explains():
     """No underflow at 1e4 standard deviations: the maximum is taken out first."""
-    _, u, _ = setting(MODEL, jnp.float32)
-    theta = MODEL.constrain(u, DIM)
+    prior, u, _ = setting(MODEL, jnp.float32)
+    theta = MODEL.constrain(prior, u)
     found = np.asarray(MODEL.log_lik(theta, jnp.full((1, DIM), 1e4, jnp.float32)))
     assert np.isfinite(found).all()
     assert found[0] < -1e6
@@ -64,25 +67,23 @@ def test_gradients(x64, weights):
     model = Mixture(num_components=K, weights=weights)
     prior, u, x = setting(model)
     check_grads(jax.jit(lambda u: model.log_prior(prior, u)), (u,), order=1, modes=["rev"])
-    check_grads(jax.jit(lambda u: model.log_lik(model.constrain(u, DIM), x)), (u,), order=1, modes=["rev"])
+    check_grads(jax.jit(lambda u: model.log_lik(model.constrain(prior, u), x)), (u,), order=1, modes=["rev"])
 
 
 def test_log_prior_is_exchangeable_under_a_dirichlet(x64):
     """Relabelling the components of a symmetric Dirichlet mixture changes only the volume element."""
     prior, u, x = setting(MODEL)
     order = np.array([2, 0, 1])
-    pi = np.exp(MODEL.constrain(u, DIM).log_weights)[order]
+    pi = np.exp(MODEL.constrain(prior, u).log_weights)[order]
     left = 1 - np.append(0.0, np.cumsum(pi)[:-2])
-    moved = Position(weights=jnp.asarray(special.logit(pi[:-1] / left)), components=u.components[order])
-    same = MODEL.log_lik(MODEL.constrain(u, DIM), x)
-    np.testing.assert_allclose(MODEL.log_lik(MODEL.constrain(moved, DIM), x), same, rtol=1e-10)
+    moved = dataclasses.replace(
+        u, weights=jnp.asarray(special.logit(pi[:-1] / left)), components=u.components[order]
+    )
+    same = MODEL.log_lik(MODEL.constrain(prior, u), x)
+    np.testing.assert_allclose(MODEL.log_lik(MODEL.constrain(prior, moved), x), same, rtol=1e-10)
 
     def volume(weights):
-        one = jax.jacobian(
-            lambda w: jnp.exp(MODEL.constrain(Position(weights=w, components=u.components), DIM).log_weights)[
-                :-1
-            ]
-        )
+        one = jax.jacobian(lambda w: jnp.exp(MODEL.log_weights(dataclasses.replace(u, weights=w)))[:-1])
         return np.linalg.slogdet(one(weights))[1]
 
     gap = MODEL.log_prior(prior, moved) - MODEL.log_prior(prior, u)
@@ -91,10 +92,10 @@ def test_log_prior_is_exchangeable_under_a_dirichlet(x64):
 
 def test_float32_is_close_to_float64():
     prior, u, x = setting(MODEL, jnp.float32)
-    single = (MODEL.log_prior(prior, u), MODEL.log_lik(MODEL.constrain(u, DIM), x))
+    single = (MODEL.log_prior(prior, u), MODEL.log_lik(MODEL.constrain(prior, u), x))
     with jax.enable_x64(True):
         prior, u, x = setting(MODEL, jnp.float64)
-        double = (MODEL.log_prior(prior, u), MODEL.log_lik(MODEL.constrain(u, DIM), x))
+        double = (MODEL.log_prior(prior, u), MODEL.log_lik(MODEL.constrain(prior, u), x))
     for one, two in zip(single, double, strict=True):
         assert one.dtype == jnp.float32
         # Sums of some ten terms up to 1e2.
@@ -113,12 +114,12 @@ def test_equal_models_are_one_static_argument():
     """Refitting with an equal model does not compile again."""
     traces = []
 
-    def run(model, u):
+    def run(model, prior, u):
         traces.append(model)
-        return model.constrain(u, DIM).log_weights
+        return model.constrain(prior, u).log_weights
 
     jitted = jax.jit(run, static_argnums=0)
     for _ in range(3):
         model = Mixture(num_components=K, weights=Dirichlet(0.8))
-        jitted(model, setting(model, jnp.float32)[1])
+        jitted(model, *setting(model, jnp.float32)[:2])
     assert len(traces) == 1

@@ -61,11 +61,20 @@ def within_5_se(found, samples):
     assert np.all(np.abs(np.asarray(found) - samples.mean(0)) < 5 * error)
 
 
+def component(p: NormalWishartParams, k: int) -> NormalWishartParams:
+    """The parameters of one component."""
+    return jax.tree.map(lambda leaf: leaf[k : k + 1], p)
+
+
+def split(u, dim):
+    """Means and coordinates of the matrices."""
+    return u[..., :dim], u[..., dim:]
+
+
 @functools.partial(jax.jit, static_argnames=("k",))
 def log_probs(p, u, *, k):
     """log_prob of component k at many positions."""
-    one = jax.tree.map(lambda leaf: leaf[k : k + 1], p)
-    return jax.vmap(lambda v: nw.log_prob(one, v[None])[0])(u)
+    return jax.vmap(lambda v: nw.log_prob(component(p, k), *split(v[None], p.loc.shape[1])))(u)
 
 
 @pytest.mark.parametrize("dim", [1, 2, 3])
@@ -75,7 +84,7 @@ def test_log_prob_is_the_textbook_density_times_the_jacobian(x64, dim):
     rows, columns = np.tril_indices(dim)
 
     def precision_of(v):
-        _, _, whitener = nw.unpack(v[None], dim)
+        _, whitener = nw.unpack(v[None, dim:], dim)
         return (whitener[0].T @ whitener[0])[rows, columns]
 
     jacobian_of = jax.jit(jax.jacobian(precision_of))
@@ -84,7 +93,7 @@ def test_log_prob_is_the_textbook_density_times_the_jacobian(x64, dim):
         loc, kappa, dof, rate = dense(p, k)
         found = log_probs(p, u, k=k)
         for value, v in zip(found, u, strict=True):
-            _, _, whitener = nw.unpack(v[None], dim)
+            _, whitener = nw.unpack(v[None, dim:], dim)
             precision = np.asarray(whitener[0].T @ whitener[0])
             jacobian = jacobian_of(v)[:, dim:]
             want = (
@@ -104,7 +113,7 @@ def test_log_prob_is_numpyro_s_wishart_cholesky(x64):
 
     def factor_of(v):
         """numpyro's variable: the lower Cholesky factor of Lambda."""
-        _, _, whitener = nw.unpack(v[None], dim)
+        _, whitener = nw.unpack(v[None, dim:], dim)
         return jnp.linalg.cholesky(whitener[0].T @ whitener[0])
 
     jacobian_of = jax.jit(jax.jacobian(lambda v: factor_of(v)[rows, columns]))
@@ -126,18 +135,18 @@ def test_log_prob_is_numpyro_s_wishart_cholesky(x64):
 def test_log_prob_gradient(x64):
     p = params(2)
     u = jnp.asarray(np.stack([positions(p, k, n=1)[0] for k in range(K)]))
-    check_grads(jax.jit(lambda u: jnp.sum(nw.log_prob(p, u))), (u,), order=1, modes=["rev"])
+    check_grads(jax.jit(lambda u: nw.log_prob(p, *split(u, 2))), (u,), order=1, modes=["rev"])
 
 
 def test_pack_and_unpack_are_inverse():
     dim = 3
-    u = jnp.asarray(np.random.default_rng(0).normal(size=(K, dim + dim * (dim + 1) // 2)), jnp.float32)
-    loc, log_diag, whitener = nw.unpack(u, dim)
-    np.testing.assert_array_equal(nw.pack(loc, log_diag, whitener), u)
+    u = jnp.asarray(np.random.default_rng(0).normal(size=(K, dim * (dim + 1) // 2)), jnp.float32)
+    log_diag, whitener = nw.unpack(u, dim)
+    np.testing.assert_array_equal(nw.pack(log_diag, whitener), u)
     np.testing.assert_array_equal(whitener, np.tril(whitener))
     np.testing.assert_allclose(np.diagonal(whitener, axis1=1, axis2=2), np.exp(log_diag), rtol=1e-6)
     # Every coordinate has its own place: no two of them, and no constant, share one.
-    jacobian = jax.jit(jax.jacobian(lambda u: nw.unpack(u, dim)[2]))(u)
+    jacobian = jax.jit(jax.jacobian(lambda u: nw.unpack(u, dim)[1]))(u)
     assert (np.asarray(jacobian) != 0).sum() == K * dim * (dim + 1) // 2
 
 
@@ -197,11 +206,12 @@ def textbook_kl(q, p, dim):
 @pytest.mark.parametrize("count", [0.0, 50.0])
 def test_kl(x64, dim, count):
     q, p = params(dim, count=count), params(dim, seed=5)
-    found = np.asarray(nw.kl(q, p))
+    found = [float(nw.kl(component(q, k), component(p, k))) for k in range(K)]
     want = [textbook_kl(dense(q, k), dense(p, k), dim) for k in range(K)]
     np.testing.assert_allclose(found, want, rtol=1e-9)
-    assert found.min() > 0
-    np.testing.assert_allclose(nw.kl(q, q), np.zeros(K), atol=1e-9)
+    assert min(found) > 0
+    np.testing.assert_allclose(nw.kl(q, p), sum(want), rtol=1e-9)
+    np.testing.assert_allclose(nw.kl(q, q), 0.0, atol=1e-9)
 
 
 @pytest.fixture(scope="module")
@@ -215,17 +225,21 @@ def drawn():
 def test_entropy_against_draws(x64, drawn):
     p, draws = drawn
     for k, u in enumerate(draws):
-        within_5_se(nw.entropy(p)[k], -np.asarray(log_probs(p, jnp.asarray(u), k=k)))
+        within_5_se(nw.entropy(component(p, k)), -np.asarray(log_probs(p, jnp.asarray(u), k=k)))
 
 
 @pytest.mark.parametrize("dim", [1, 3])
 def test_entropy_in_other_dimensions(x64, dim):
     p = params(dim)
-    within_5_se(nw.entropy(p)[0], -np.asarray(log_probs(p, jnp.asarray(positions(p, 0, n=30_000)), k=0)))
+    within_5_se(
+        nw.entropy(component(p, 0)), -np.asarray(log_probs(p, jnp.asarray(positions(p, 0, n=30_000)), k=0))
+    )
 
 
 def check_moments(p, draws):
-    mean, sd = nw.position_moments(p)
+    found = nw.position_moments(p)
+    mean = np.concatenate([found.loc, found.coords], axis=-1)
+    sd = np.concatenate([found.loc_sd, found.coords_sd], axis=-1)
     for k, u in enumerate(draws):
         within_5_se(mean[k], u)
         within_5_se(np.square(sd[k]), np.square(u - np.asarray(mean[k])))
@@ -244,7 +258,7 @@ def test_samples_have_the_law_that_they_should(x64, drawn):
     """Coordinate by coordinate the same distribution as SciPy's draws, and the same correlations."""
     p, draws = drawn
     keys = jax.random.split(jax.random.key(0), 20_000)
-    found = np.asarray(jax.jit(jax.vmap(lambda k: nw.sample(p, k)))(keys))
+    found = np.concatenate(jax.jit(jax.vmap(lambda k: nw.sample(p, k)))(keys), axis=-1)
     for k, u in enumerate(draws):
         for j in range(u.shape[1]):
             assert stats.ks_2samp(found[:, k, j], u[:20_000, j]).pvalue > 1e-4
@@ -274,6 +288,11 @@ def test_float32_is_close_to_float64(name, count):
             jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf), dtype), tree) for tree in (double, prior)
         )
         found = nw.kl(q, p) if name == "kl" else getattr(nw, name)(q)
+        if name == "position_moments":
+            found = [
+                jnp.concatenate(pair, axis=-1)
+                for pair in ((found.loc, found.coords), (found.loc_sd, found.coords_sd))
+            ]
         return [np.asarray(leaf, np.float64) for leaf in jax.tree.leaves(found)]
 
     single = run(jnp.float32)

@@ -12,7 +12,7 @@ from scipy import stats
 
 from vigmm.core.errors import SpecError
 from vigmm.core.struct import is_spec
-from vigmm.models import DataScale, NormalWishart
+from vigmm.models import DataScale, Full, NormalWishart
 
 MEAN, SD = np.array([10.0, -3.0]), np.array([4.0, 0.02])
 CORRELATION = np.array([[1.0, 0.6], [0.6, 1.0]])
@@ -25,7 +25,10 @@ def scale_of(mean=MEAN, sd=SD, correlation=CORRELATION, **changes) -> DataScale:
 
 
 def build(spec=None, data=None, *, k=4, dtype=jnp.float64):
-    return (spec or NormalWishart()).build(data or scale_of(), num_components=k, dtype=dtype)
+    structure = Full().structure
+    return (spec or NormalWishart()).build(
+        data or scale_of(), structure=structure, num_components=k, dtype=dtype
+    )
 
 
 def expected_covariance(built, component=0):
@@ -77,7 +80,7 @@ def test_units_of_the_data_do_not_matter(x64):
 
 def test_description_is_in_the_units_of_the_data(x64):
     spec = NormalWishart(shrink=0.0, dof=6.0)
-    found = spec.describe(build(spec, k=4), scale_of())
+    found = spec.describe(scale_of(), num_components=4)
     json.dumps(found)
     np.testing.assert_allclose(found["mean"], MEAN, rtol=1e-12)
     np.testing.assert_allclose(found["expected_covariance"], CORRELATION * np.outer(SD, SD) / 4, rtol=1e-12)
@@ -89,7 +92,7 @@ def test_description_rebuilds_the_prior(x64):
     """What the manifest prints can be typed back in."""
     spec = NormalWishart(scale=1.7)
     built = build(spec)
-    said = spec.describe(built, scale_of())
+    said = spec.describe(scale_of(), num_components=4)
     again = NormalWishart(
         mean=tuple(said["mean"]),
         mean_precision=said["mean_precision"],

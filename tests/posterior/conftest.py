@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from vigmm.data.moments import Standardizer
-from vigmm.families import FAMILIES, Conjugate, ConjugateParams
+from vigmm.families import FAMILIES, Conjugate, ConjugateParams, guess
 from vigmm.models import DataScale, Mixture
 from vigmm.posterior import Posterior
 
@@ -31,11 +31,10 @@ def _params(model, family, prior, z, labels):
     """The family's match of the exact conjugate posterior given the labels."""
     resp = jax.nn.one_hot(labels, model.num_components, dtype=z.dtype)
     centre = jnp.zeros((model.num_components, z.shape[1]), z.dtype)
-    none = ConjugateParams(
-        weights=prior.weights, components=model.covariance.natural(prior.components, centre)
-    )
-    stats = model.covariance.stats(z, resp, centre)
-    return family.init(model, Conjugate().target(model, prior, none, resp.sum(axis=0), stats))
+    none = ConjugateParams(weights=prior.weights, components=model.algebra.natural(prior.components, centre))
+    stats = model.algebra.stats(z, resp, centre)
+    params = Conjugate().target(model, prior, none, resp.sum(axis=0), stats)
+    return family.init(model, guess(model, prior, params, prior))
 
 
 def make_posterior(x, labels, *, family="conjugate", dtype="float32", columns=None, model=None, seed=3):

@@ -11,7 +11,7 @@ import pytest
 from scipy import stats
 
 from vigmm.core.errors import SpecError
-from vigmm.models import weights as sticks
+from vigmm.models import sticks
 from vigmm.posterior.draws import draw_blocks
 from vigmm.posterior.summary import Spread, Summary
 
@@ -50,8 +50,8 @@ def test_draws_have_the_moments_of_the_closed_form(conjugate):
     draws = conjugate.draw(KEY, 4000)
     with jax.enable_x64(True):
         params = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), conjugate.params)
-        nw = conjugate.model.covariance.standard(params.components)
-        weights, weights_sd = (np.asarray(value) for value in sticks.weight_moments(params.weights))
+        nw = conjugate.model.algebra.standard(params.components)
+        weights, weights_sd = (np.asarray(value) for value in sticks.weight_moments(params.weights, 3))
     loc = conjugate.center + conjugate.scale * np.asarray(nw.loc)
     factor, spread = np.asarray(nw.rate_factor), np.asarray(nw.dof) - 2 - 1
     unit = np.outer(conjugate.scale, conjugate.scale)
@@ -77,8 +77,8 @@ def test_sampled_rows_have_the_predictive_distribution(rows, make):
     assert labels.dtype == np.int32
     with jax.enable_x64(True):
         params = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), posterior.params)
-        nw = posterior.model.covariance.standard(params.components)
-        weights = np.asarray(sticks.expected_weights(params.weights))
+        nw = posterior.model.algebra.standard(params.components)
+        weights = np.asarray(sticks.expected_weights(params.weights, 3))
     kappa, df = np.asarray(nw.mean_precision), np.asarray(nw.dof) - 1
     spread = np.einsum("kij,kij->ki", nw.rate_factor, nw.rate_factor) * ((kappa + 1) / (kappa * df))[:, None]
     z = (x - posterior.center) / posterior.scale

@@ -12,7 +12,7 @@ from scipy import integrate, special, stats
 from vigmm.core.errors import DataError
 from vigmm.data.sources import DataFile
 from vigmm.families import FAMILIES, Conjugate
-from vigmm.models import weights as sticks
+from vigmm.models import sticks
 from vigmm.posterior.prediction import joined, score, score_blocks
 
 
@@ -20,8 +20,8 @@ def student_t(posterior):
     """Weights and SciPy's Student t of each component, in the units of the data (Bishop 10.81)."""
     with jax.enable_x64(True):
         params = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), posterior.params)
-        nw = posterior.model.covariance.standard(params.components)
-        weights = np.asarray(sticks.expected_weights(params.weights))
+        nw = posterior.model.algebra.standard(params.components)
+        weights = np.asarray(sticks.expected_weights(params.weights, 3))
     dim = posterior.dim
     made = []
     for k in range(posterior.num_components):

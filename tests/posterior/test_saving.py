@@ -190,12 +190,12 @@ def test_a_pickle_is_never_loaded(saved, tmp_path):
 def test_another_schema_is_refused_with_the_versions(saved):
     change(saved, schema=99, vigmm="7.0.0")
     with pytest.raises(
-        ModelFileError, match=r"has schema 99, this vigmm reads 1: it was written by vigmm 7\.0\.0"
+        ModelFileError, match=r"has schema 99, this vigmm reads 2: it was written by vigmm 7\.0\.0"
     ):
         load(saved)
     for schema in (None, True, 1.0, "1", 0):
         change(saved, schema=schema)
-        with pytest.raises(ModelFileError, match=f"has schema {schema}, this vigmm reads 1"):
+        with pytest.raises(ModelFileError, match=f"has schema {schema}, this vigmm reads 2"):
             load(saved)
 
 
@@ -203,9 +203,9 @@ def test_another_schema_is_refused_with_the_versions(saved):
     ("values", "message"),
     [
         ({"format": "pickle"}, "does not describe a vigmm model"),
-        ({"family": {"kind": "flow"}}, "family.kind must be one of conjugate, meanfield, got 'flow'"),
+        ({"family": {"kind": "magic"}}, "family.kind must be one of .*conjugate.*, got 'magic'"),
         ({"family": {"kind": "os.system"}}, "family.kind must be one of"),
-        ({"model": {"covariance": "tied"}}, "model.covariance must be one of"),
+        ({"model": {"covariance": "round"}}, "model.covariance must be one of"),
         ({"model": {"num_components": -1}}, "model.num_components must be >= 1, got -1"),
         ({"model": {"numbers": 4}}, "model.numbers: unknown key"),
         ({"model": []}, "model missing or of the wrong type"),

@@ -32,7 +32,7 @@ class Problem:
             objective = Objective(model=self.model, family=Conjugate(), estimator=Natural())
             return objective, RobbinsMonro(), self.start
         objective = Objective(model=self.model, family=MeanField(), estimator=Pathwise())
-        return objective, Adam(), first_params(self.model, MeanField(), self.start)
+        return objective, Adam(), first_params(self.model, MeanField(), self.prior, self.start, self.prior)
 
 
 def rows(seed: int, n: int = 600) -> np.ndarray:

@@ -8,7 +8,7 @@ import pytest
 
 from tests.train.conftest import rows
 from vigmm.core import rng
-from vigmm.families import Conjugate, MeanField
+from vigmm.families import Conjugate, MeanField, guess
 from vigmm.train import KMeansStart
 from vigmm.train.kmeans import kmeans
 
@@ -57,7 +57,8 @@ def test_the_start_counts_for_the_whole_data(problem):
 
 
 def test_moment_matched_scales_are_those_of_the_posterior(problem):
-    params = MeanField().init(problem.model, problem.start)
+    start = guess(problem.model, problem.prior, problem.start, problem.prior)
+    params = MeanField().init(problem.model, start)
     counts = np.asarray(Conjugate().posterior(problem.model, problem.start).components.mean_precision)
     scale = np.exp(np.asarray(params.log_scale.components)[:, :2])
     big = counts > 50

@@ -12,6 +12,7 @@ import dataclasses
 import difflib
 import enum
 import functools
+import operator
 import re
 import types
 import typing
@@ -168,8 +169,13 @@ class _Reader:
         if table is not None:
             return self.row(table, value, path, field.metadata.get("default"))
         classes = [arm for arm in _arms(hint) if _is_spec_class(arm)]
-        if classes and not (value is None and type(None) in _arms(hint)):
+        plain = [arm for arm in _arms(hint) if not _is_spec_class(arm)]
+        # A section is a Spec; anything else must be one of the plain alternatives, where there are any.
+        section = isinstance(value, Mapping) or not set(plain) - {type(None)}
+        if classes and section and not (value is None and type(None) in plain):
             return self.fields(classes[0], value, path)
+        if classes:
+            hint = functools.reduce(operator.or_, plain)
         checked = _checked(hint, value)
         return checked if checked is not _MISSING else self._wrong(path, f"must be {_words(hint)}", value)
 

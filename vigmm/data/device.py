@@ -29,6 +29,7 @@ def to_rows(
     index: Int[np.ndarray, " n"] | None = None,
     weight: Float[np.ndarray, " N"] | None = None,
     chunk: int = CHUNK,
+    missing: bool = False,
 ) -> Rows:
     """Standardise rows and put them on the device.
 
@@ -42,6 +43,7 @@ def to_rows(
         index: which rows, in this order; all by default.
         weight: sample weights of *all* N rows of the source (`index` applies to them too); ones by default.
         chunk: rows handled at a time on the host.
+        missing: whether NaN stands for a missing value; it stays NaN.
 
     Returns:
         The rows and their weights, both in `dtype`.
@@ -63,10 +65,11 @@ def to_rows(
     # Fresh memory for every call: on CPU `device_put` may alias it, so nobody else may ever write to it.
     x = np.empty((count, source.dim), wanted)
     for start, block in blocks(source, index=index, size=chunk):
-        check_finite(block, source, start=start, index=index)
+        check_finite(block, source, start=start, index=index, missing=missing)
         with np.errstate(over="ignore"):
             x[start : start + len(block)] = standardizer.forward(block)
-        if not np.isfinite(x[start : start + len(block)]).all():
+        made = x[start : start + len(block)]
+        if not (np.isfinite(made) | np.isnan(block)).all():
             raise DataError(f"{source.name} has values too far from the training data for {wanted.name}")
     if weight is None:
         heavy = np.ones(count, wanted)

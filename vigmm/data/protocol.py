@@ -90,7 +90,14 @@ def check_rows(source: Source, min_rows: int) -> None:
         )
 
 
-def check_finite(block: Rows2D, source: Source, *, start: int = 0, index: Index | None = None) -> None:
+def check_finite(
+    block: Rows2D,
+    source: Source,
+    *,
+    start: int = 0,
+    index: Index | None = None,
+    missing: bool = False,
+) -> None:
     """Refuse a block with a NaN or an infinity.
 
     Args:
@@ -98,20 +105,22 @@ def check_finite(block: Rows2D, source: Source, *, start: int = 0, index: Index 
         source: for its name and column names.
         start: position of the block's first row in the pass.
         index: row numbers of the pass, if it did not read all rows in order.
+        missing: whether NaN stands for a missing value and is welcome.
 
     Raises:
         DataError: naming the source, the first bad row (counted from 0) and its column, and a remedy.
     """
-    finite = np.isfinite(block)
+    finite = ~np.isinf(block) if missing else np.isfinite(block)
     if finite.all():
         return
     row, column = (int(i) for i in np.argwhere(~finite)[0])
     value = float(block[row, column])
     what = "NaN (a missing value)" if np.isnan(value) else f"{value} (infinite)"
+    remedy = ", or set model.missing" if np.isnan(value) else ""
     number = start + row if index is None or isinstance(index, slice) else int(index[start + row])
     raise DataError(
         f"{source.name}: row {number}, column {source.columns[column]!r} is {what}. Rows are counted from 0, "
-        f"a header not included. Drop or impute such rows, or leave the column out"
+        f"a header not included. Drop or impute such rows, leave the column out{remedy}"
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, ClassVar, Protocol
 
 from jaxtyping import Array, Float
@@ -20,12 +21,15 @@ class Estimate:
 
     `elbo` is in nats for the whole data set, larger is better, with all constants, in the units of
     the rows that were given. `grads` has the shape of the parameters and *descends* -elbo: a
-    gradient, or a natural gradient. `terms` are the named parts of the bound, which sum to it.
+    gradient, or a natural gradient. `terms` are the named parts of the bound, which sum to it. `se` is the
+    Monte-Carlo standard error of `elbo` given the batch: 0 where nothing is drawn, infinite where one draw
+    says nothing of it.
     """
 
     elbo: Float[Array, ""]
     grads: Any
     terms: dict[str, Float[Array, ""]]
+    se: Float[Array, ""]
 
 
 class Estimator(Protocol):
@@ -34,14 +38,21 @@ class Estimator(Protocol):
     default_optimizer: ClassVar[tuple[str, str]]
     """Rows of `vigmm.optim.OPTIMIZERS` for a user who names none: on minibatches, on the full batch."""
 
+    full_batch: ClassVar[bool]
+    """Whether the bound holds only when a batch is the whole data set."""
+
     def check(self, model: Mixture, family: Family) -> None:
         """Raise `SpecError` where the combination makes no sense, before anything is compiled."""
+        ...
+
+    def final(self) -> Estimator:
+        """The estimator of the same bound whose value is the quietest: what a finished fit is reported by."""
         ...
 
     def value(
         self, model: Mixture, family: Family, params: Any, prior: Prior, batch: Batch, key: PRNGKey
     ) -> dict[str, Float[Array, ""]]:
-        """The terms whose sum is the bound; only ``log_lik`` depends on the batch."""
+        """The terms whose sum is the bound; unless `full_batch`, only ``log_lik`` depends on the batch."""
         ...
 
     def estimate(
@@ -60,7 +71,13 @@ class Objective:
     estimator: Estimator
 
     def __post_init__(self) -> None:
+        self.family.check(self.model)
         self.estimator.check(self.model, self.family)
+
+    @property
+    def metric(self) -> Callable[[Any, Any], Any] | None:
+        """(params, grads) -> natural gradients, where the family knows its Fisher information."""
+        return getattr(self.family, "natural_gradient", None)
 
     def estimate(self, params: Any, prior: Prior, batch: Batch, key: PRNGKey) -> Estimate:
         """The bound and a descent direction for this model and family."""

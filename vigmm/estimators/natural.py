@@ -25,7 +25,6 @@ from vigmm.families import Conjugate, Family
 from vigmm.families.conjugate import ConjugateParams
 from vigmm.math.tiles import choose_tile, tiled_sum
 from vigmm.models import Mixture, Prior
-from vigmm.models.covariance import conjugate
 
 __all__ = ["Natural"]
 
@@ -41,14 +40,18 @@ class Natural:
     tile: int | None = None
 
     default_optimizer: ClassVar[tuple[str, str]] = ("robbins_monro", "sgd")
+    full_batch: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         require(self.tile is None or self.tile >= 1, "tile", ">= 1", self.tile)
 
     def check(self, model: Mixture, family: Family) -> None:
-        """Refuse families and covariances without natural parameters."""
+        """Refuse families without natural parameters."""
         _conjugate(family)
-        conjugate(model.covariance)
+
+    def final(self) -> Natural:
+        """Itself."""
+        return self
 
     def value(
         self,
@@ -105,6 +108,7 @@ class Natural:
             elbo=jax.tree.reduce(jnp.add, terms),
             grads=jax.tree.map(jnp.subtract, params, target),
             terms=terms,
+            se=jnp.zeros((), sums["log_lik"].dtype),
         )
 
     def _tile(self, model: Mixture, batch: Batch) -> int:

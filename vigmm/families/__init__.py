@@ -1,9 +1,40 @@
 """Variational families: one file and one row of `FAMILIES` each."""
 
-from vigmm.families.base import Family
-from vigmm.families.conjugate import Conjugate, ConjugateParams
+from vigmm.families.base import Blockwise, ClosedEntropy, Family, Guess, Reparameterised
+from vigmm.families.blocks import Blocks, BlocksParams
+from vigmm.families.conjugate import Conjugate, ConjugateParams, guess
+from vigmm.families.flow import Flow, FlowParams
+from vigmm.families.fullrank import FullRank, FullRankParams
+from vigmm.families.lowrank import LowRank, LowRankParams
 from vigmm.families.meanfield import MeanField, MeanFieldParams
 
-__all__ = ["FAMILIES", "Conjugate", "ConjugateParams", "Family", "MeanField", "MeanFieldParams"]
+__all__ = [
+    "FAMILIES",
+    "Blocks",
+    "BlocksParams",
+    "Blockwise",
+    "ClosedEntropy",
+    "Conjugate",
+    "ConjugateParams",
+    "Family",
+    "Flow",
+    "FlowParams",
+    "FullRank",
+    "FullRankParams",
+    "Guess",
+    "LowRank",
+    "LowRankParams",
+    "MeanField",
+    "MeanFieldParams",
+    "Reparameterised",
+    "guess",
+]
 
-FAMILIES: dict[str, type[Family]] = {"conjugate": Conjugate, "meanfield": MeanField}
+FAMILIES: dict[str, type[Family]] = {
+    "blocks": Blocks,
+    "conjugate": Conjugate,
+    "flow": Flow,
+    "fullrank": FullRank,
+    "lowrank": LowRank,
+    "meanfield": MeanField,
+}

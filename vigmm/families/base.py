@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from jaxtyping import Array, Float
 
+from vigmm.core.struct import state
 from vigmm.core.typing import PRNGKey
-from vigmm.models import Mixture, Position
+from vigmm.models import Mixture, Position, Prior
 
-__all__ = ["Family"]
+__all__ = ["Blockwise", "Family", "Guess", "Reparameterised"]
+
+
+@state
+class Guess:
+    """Where q starts: a position, standard deviations and, where the model has one, a conjugate posterior."""
+
+    loc: Any
+    scale: Any
+    conjugate: Any
 
 
 class Family(Protocol):
@@ -22,20 +32,20 @@ class Family(Protocol):
     default_estimator: ClassVar[str]
     """Row of `vigmm.estimators.ESTIMATORS` for a user who names only the family."""
 
-    def init(self, model: Mixture, start: Any) -> Any:
-        """Parameters that match a conjugate posterior `start` (`vigmm.families.conjugate`)."""
+    def check(self, model: Mixture) -> None:
+        """Raise `SpecError` where the family does not fit the model."""
+        ...
+
+    def init(self, model: Mixture, guess: Guess) -> Any:
+        """Parameters close to a guess."""
         ...
 
     def sample(self, model: Mixture, params: Any, key: PRNGKey) -> tuple[Position, Float[Array, ""]]:
-        """One reparameterised draw and its log q."""
+        """One draw and its log q."""
         ...
 
     def log_prob(self, model: Mixture, params: Any, u: Position) -> Float[Array, ""]:
         """Log q(u; params)."""
-        ...
-
-    def entropy(self, model: Mixture, params: Any) -> Float[Array, ""]:
-        """-E_q[log q], in nats, over positions."""
         ...
 
     def weights(self, model: Mixture, params: Any) -> Float[Array, " K"]:
@@ -43,7 +53,47 @@ class Family(Protocol):
         ...
 
     def log_predictive(
-        self, model: Mixture, params: Any, x: Float[Array, "B D"], key: PRNGKey, *, num_draws: int
-    ) -> Float[Array, "B K"]:
+        self,
+        model: Mixture,
+        params: Any,
+        prior: Prior,
+        x: Float[Array, "B D"],
+        key: PRNGKey,
+        *,
+        num_draws: int,
+    ) -> Float[Array, "B KZ"]:
         """Log of the posterior predictive joint p(x_b, z_b = k | data), parameters averaged out."""
+        ...
+
+
+@runtime_checkable
+class Blockwise(Protocol):
+    """A family that may make weights, components and what is shared independent of each other."""
+
+    def independent_blocks(self, model: Mixture) -> bool:
+        """Whether it does."""
+        ...
+
+
+@runtime_checkable
+class Reparameterised(Protocol):
+    """A family whose draws are a differentiable map of standard normal noise."""
+
+    def noise_size(self, model: Mixture, params: Any) -> int:
+        """How many standard normal numbers make one draw."""
+        ...
+
+    def push(
+        self, model: Mixture, params: Any, noise: Float[Array, " M"]
+    ) -> tuple[Position, Float[Array, ""]]:
+        """The draw that the noise makes, and its log q, from the noise."""
+        ...
+
+
+@runtime_checkable
+class ClosedEntropy(Protocol):
+    """A family whose entropy has a closed form."""
+
+    def entropy(self, model: Mixture, params: Any) -> Float[Array, ""]:
+        """-E_q[log q], in nats, over positions."""
         ...

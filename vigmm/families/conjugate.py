@@ -11,7 +11,7 @@ References:
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import jax
 import jax.numpy as jnp
@@ -19,15 +19,24 @@ from jaxtyping import Array, Float
 
 from vigmm.core.struct import spec, state
 from vigmm.core.typing import PRNGKey
-from vigmm.models import Components, Mixture, Position, Prior, Sticks
-from vigmm.models import weights as sticks
+from vigmm.families.base import Guess
+from vigmm.models import Components, Mixture, Position, Prior, Sticks, sticks
+from vigmm.models.covariance import FreeStructure, StructurePosition
 
-__all__ = ["Conjugate", "ConjugateParams"]
+__all__ = ["Conjugate", "ConjugateParams", "Posterior", "guess"]
 
 
 @state
 class ConjugateParams:
     """Posterior pseudo-counts: sticks and the components' additive parameters."""
+
+    weights: Sticks
+    components: Any
+
+
+@state
+class Posterior:
+    """Standard hyperparameters of q: sticks, and components in the form of their prior."""
 
     weights: Sticks
     components: Any
@@ -39,13 +48,22 @@ class Conjugate:
 
     default_estimator: ClassVar[str] = "natural"
 
-    def init(self, model: Mixture, start: ConjugateParams) -> ConjugateParams:
-        """The start itself."""
-        return start
+    def check(self, model: Mixture) -> None:
+        """Refuse models without a conjugate posterior, saying why."""
+        _ = model.algebra
 
-    def posterior(self, model: Mixture, params: ConjugateParams) -> Prior:
-        """Standard hyperparameters: the same State as the prior."""
-        return Prior(weights=params.weights, components=model.algebra.standard(params.components))
+    def independent_blocks(self, model: Mixture) -> bool:
+        """Whether q makes weights, components and what is shared independent of each other."""
+        return model.structure.shared_size(1) == 0
+
+    def init(self, model: Mixture, guess: Guess) -> ConjugateParams:
+        """The guess's own conjugate posterior."""
+        params: ConjugateParams = guess.conjugate
+        return params
+
+    def posterior(self, model: Mixture, params: ConjugateParams) -> Posterior:
+        """Standard hyperparameters."""
+        return Posterior(weights=params.weights, components=model.algebra.standard(params.components))
 
     def target(
         self, model: Mixture, prior: Prior, params: ConjugateParams, counts: Float[Array, " K"], stats: Any
@@ -53,22 +71,26 @@ class Conjugate:
         """Prior + statistics: where a full coordinate step goes, about the centre of `params`."""
         base = model.algebra.natural(prior.components, params.components.centre)
         return ConjugateParams(
-            weights=sticks.update(prior.weights, counts),
+            weights=sticks.update(prior.weights, counts, params.weights),
             components=jax.tree.map(jnp.add, base, stats),
         )
 
-    def expected(self, model: Mixture, posterior: Prior) -> Components:
+    def expected(self, model: Mixture, posterior: Posterior) -> Components:
         """E_q[log pi] and the parts of E_q[log N]."""
+        log_weights = sticks.expected_log_weights(posterior.weights, model.num_components)
         return Components(
-            log_weights=sticks.expected_log_weights(posterior.weights),
+            log_weights=log_weights,
             parts=model.algebra.expected(posterior.components),
+            own=jnp.zeros((model.num_components, 0), log_weights.dtype),
+            log_noise=jnp.zeros((0,), log_weights.dtype),
+            patterns=jnp.zeros((0, 0), log_weights.dtype),
         )
 
-    def neg_kl(self, model: Mixture, posterior: Prior, prior: Prior) -> dict[str, Float[Array, ""]]:
+    def neg_kl(self, model: Mixture, posterior: Posterior, prior: Prior) -> dict[str, Float[Array, ""]]:
         """-KL(q || prior) in nats: the data-free terms of the bound."""
         return {
             "neg_kl_weights": -sticks.kl(posterior.weights, prior.weights),
-            "neg_kl_components": -jnp.sum(model.algebra.kl(posterior.components, prior.components)),
+            "neg_kl_components": -model.algebra.kl(posterior.components, prior.components),
         }
 
     def sample(
@@ -77,30 +99,37 @@ class Conjugate:
         """One draw and its log q. Draws of Beta and Wishart shapes are for looking, not for gradients."""
         posterior = self.posterior(model, params)
         key_weights, key_components = jax.random.split(key)
+        components = model.algebra.sample(posterior.components, key_components)
         u = Position(
             weights=sticks.sample(posterior.weights, key_weights),
-            components=model.algebra.sample(posterior.components, key_components),
+            components=components.components,
+            shared=components.shared,
         )
-        return u, model.log_prior(posterior, u)
+        return u, self._log_q(model, posterior, u)
+
+    def _log_q(self, model: Mixture, posterior: Posterior, u: Position) -> Float[Array, ""]:
+        inner = StructurePosition(components=u.components, shared=u.shared)
+        components = model.algebra.log_prob(posterior.components, inner)
+        return sticks.log_prob(posterior.weights, u.weights) + components
 
     def log_prob(self, model: Mixture, params: ConjugateParams, u: Position) -> Float[Array, ""]:
         """Log q(u): the prior's density with posterior hyperparameters."""
-        return model.log_prior(self.posterior(model, params), u)
+        return self._log_q(model, self.posterior(model, params), u)
 
     def entropy(self, model: Mixture, params: ConjugateParams) -> Float[Array, ""]:
         """-E_q[log q] over positions."""
         posterior = self.posterior(model, params)
-        components = jnp.sum(model.algebra.entropy(posterior.components))
-        return sticks.entropy(posterior.weights) + components
+        return sticks.entropy(posterior.weights) + model.algebra.entropy(posterior.components)
 
     def weights(self, model: Mixture, params: ConjugateParams) -> Float[Array, " K"]:
         """E[pi]."""
-        return sticks.expected_weights(params.weights)
+        return sticks.expected_weights(params.weights, model.num_components)
 
     def log_predictive(
         self,
         model: Mixture,
         params: ConjugateParams,
+        prior: Prior,
         x: Float[Array, "B D"],
         key: PRNGKey,
         *,
@@ -108,6 +137,42 @@ class Conjugate:
     ) -> Float[Array, "B K"]:
         """Log E[pi_k] + log Student-t_k(x): exact under q, so `key` and `num_draws` are not used."""
         posterior = self.posterior(model, params)
-        log_weights = jnp.log(sticks.expected_weights(posterior.weights))
+        log_weights = jnp.log(sticks.expected_weights(posterior.weights, model.num_components))
         densities: Array = model.algebra.log_predictive(posterior.components, x)
         return log_weights[None] + densities
+
+
+def guess(model: Mixture, prior: Prior, params: ConjugateParams, surrogate_prior: Prior) -> Guess:
+    """Where any family of `model` may start, given a conjugate posterior of its surrogate.
+
+    Args:
+        model: the model that is fitted.
+        prior: its hyperparameters.
+        params: a posterior of ``model.surrogate``, which is the model itself where that is conjugate.
+        surrogate_prior: hyperparameters of the surrogate.
+    """
+    surrogate, structure = model.surrogate, model.structure
+    algebra = surrogate.algebra
+    counts = params.components.count - surrogate_prior.components.mean_precision
+    components = algebra.standard(params.components)
+    weights = params.weights
+    loc, sd = algebra.gaussian_fit(components)
+    order = model.prior.rank(loc)
+    if order is not None:
+        counts, natural = counts[order], algebra.order(params.components, order)
+        components = algebra.standard(natural)
+        weights = sticks.update(surrogate_prior.weights, counts)
+        loc, sd = algebra.gaussian_fit(components)
+    if not hasattr(structure, "natural"):
+        dim = prior.frame.scale.shape[0]
+        free = cast(FreeStructure, structure)
+        means, covs = algebra.moments(loc, dim)
+        loc, sd = free.near(means, covs, jnp.maximum(counts, 0.0) + 1.0)
+    fit = sticks.gaussian_fit(weights)
+    extra = model.weights.num_hyper() - surrogate.weights.num_hyper()
+    if extra:
+        # An inferred concentration that the surrogate does not have starts at its prior mean.
+        mean = jnp.log(sticks.expected_concentration(prior.weights))
+        fit = jnp.concatenate([fit[0], mean]), jnp.concatenate([fit[1], jnp.full_like(mean, 0.5)])
+    start, scale = model.near(fit, loc, sd)
+    return Guess(loc=start, scale=scale, conjugate=params if model.refusal() is None else None)

@@ -11,11 +11,9 @@ from jaxtyping import Array, Float
 
 from vigmm.core.struct import spec, state
 from vigmm.core.typing import PRNGKey
-from vigmm.families import predictive
-from vigmm.families.conjugate import Conjugate, ConjugateParams
-from vigmm.math.linalg import LOG_2PI
-from vigmm.models import Mixture, Position
-from vigmm.models import weights as sticks
+from vigmm.families import draws, gaussian
+from vigmm.families.base import Guess
+from vigmm.models import Mixture, Position, Prior
 
 __all__ = ["MeanField", "MeanFieldParams"]
 
@@ -38,33 +36,35 @@ class MeanField:
 
     default_estimator: ClassVar[str] = "pathwise"
 
-    def init(self, model: Mixture, start: ConjugateParams) -> MeanFieldParams:
-        """Independent Gaussians close to a conjugate posterior: its means, its conditional scales.
+    def check(self, model: Mixture) -> None:
+        """Fits every model."""
 
-        Its scales are about 1/sqrt(N_k) from the first step: an optimiser that had to find them
-        from unit scale would spend most of its run on that.
+    def independent_blocks(self, model: Mixture) -> bool:
+        """Whether q makes weights, components and what is shared independent of each other."""
+        return True
+
+    def init(self, model: Mixture, guess: Guess) -> MeanFieldParams:
+        """The guess: its scales are about 1/sqrt(N_k) from the first step.
+
+        An optimiser that had to find them from unit scale would spend most of its run on that.
         """
-        posterior = Conjugate().posterior(model, start)
-        loc_weights, sd_weights = sticks.gaussian_fit(posterior.weights)
-        loc, sd = model.algebra.gaussian_fit(posterior.components)
-        return MeanFieldParams(
-            loc=Position(weights=loc_weights, components=loc),
-            log_scale=Position(weights=jnp.log(sd_weights), components=jnp.log(sd)),
-        )
+        return MeanFieldParams(loc=guess.loc, log_scale=jax.tree.map(jnp.log, guess.scale))
 
-    def sample(
-        self, model: Mixture, params: MeanFieldParams, key: PRNGKey
+    def noise_size(self, model: Mixture, params: MeanFieldParams) -> int:
+        """One number for each coordinate."""
+        return sum(leaf.size for leaf in jax.tree.leaves(params.loc))
+
+    def push(
+        self, model: Mixture, params: MeanFieldParams, noise: Float[Array, " M"]
     ) -> tuple[Position, Float[Array, ""]]:
         """A draw loc + scale * noise, with log q = -|noise|^2/2 - sum(log_scale) - P/2 log 2 pi."""
-        flat, unravel = ravel_pytree(params.loc)
-        # One call for all leaves: every call to the generator costs a second of compilation.
-        noise = unravel(jax.random.normal(key, flat.shape, flat.dtype))
-        u = jax.tree.map(lambda m, s, e: m + jnp.exp(s) * e, params.loc, params.log_scale, noise)
-        return u, self._log_q(params, noise)
+        _, unravel = ravel_pytree(params.loc)
+        split = unravel(noise)
+        u = jax.tree.map(lambda m, s, e: m + jnp.exp(s) * e, params.loc, params.log_scale, split)
+        return u, self._log_q(params, split)
 
     def _log_q(self, params: MeanFieldParams, noise: Position) -> Float[Array, ""]:
-        terms = jax.tree.map(lambda s, e: -0.5 * (e * e + LOG_2PI) - s, params.log_scale, noise)
-        return _total(terms)
+        return _total(jax.tree.map(gaussian.log_density, params.log_scale, noise))
 
     def log_prob(self, model: Mixture, params: MeanFieldParams, u: Position) -> Float[Array, ""]:
         """Log q(u); the noise is recovered coordinate by coordinate, which is exact here."""
@@ -73,20 +73,35 @@ class MeanField:
 
     def entropy(self, model: Mixture, params: MeanFieldParams) -> Float[Array, ""]:
         """sum_i log_scale_i + P/2 (1 + log 2 pi)."""
-        return _total(jax.tree.map(lambda s: s + 0.5 * (1.0 + LOG_2PI), params.log_scale))
+        return _total(jax.tree.map(gaussian.entropy, params.log_scale))
+
+    def natural_gradient(self, params: MeanFieldParams, grads: MeanFieldParams) -> MeanFieldParams:
+        """Fisher information 1/scale^2 of the locations and 2 of the log scales, divided out."""
+        loc = jax.tree.map(lambda s, g: jnp.exp(2.0 * s) * g, params.log_scale, grads.loc)
+        return MeanFieldParams(loc=loc, log_scale=jax.tree.map(lambda g: 0.5 * g, grads.log_scale))
+
+    def sample(
+        self, model: Mixture, params: MeanFieldParams, key: PRNGKey
+    ) -> tuple[Position, Float[Array, ""]]:
+        """One draw and its log q."""
+        # One call for all leaves: every call to the generator costs a second of compilation.
+        dtype = jax.tree.leaves(params.loc)[0].dtype
+        noise = jax.random.normal(key, (self.noise_size(model, params),), dtype)
+        return self.push(model, params, noise)
 
     def weights(self, model: Mixture, params: MeanFieldParams) -> Float[Array, " K"]:
         """Weights at the central position."""
-        return jnp.exp(sticks.log_weights(params.loc.weights))
+        return jnp.exp(model.log_weights(params.loc))
 
     def log_predictive(
         self,
         model: Mixture,
         params: MeanFieldParams,
+        prior: Prior,
         x: Float[Array, "B D"],
         key: PRNGKey,
         *,
         num_draws: int,
-    ) -> Float[Array, "B K"]:
-        """Log of the mean over draws of pi_k N(x | component k)."""
-        return predictive.from_draws(self, model, params, x, key, num_draws=num_draws)
+    ) -> Float[Array, "B KZ"]:
+        """Log of the mean over draws of pi_k p(x | component k)."""
+        return draws.log_predictive(self, model, params, prior, x, key, num_draws=num_draws)

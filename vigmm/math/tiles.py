@@ -40,7 +40,8 @@ def _split(batch: Batch, tile: int) -> Batch:
     rows = batch.x.shape[0]
     count = -(-rows // tile)
     pad = count * tile - rows
-    x = jnp.pad(batch.x, ((0, pad), (0, 0))).reshape(count, tile, batch.x.shape[1])
+    # Copies of the last row: a likelihood may not be finite at a row of zeros, and 0 x inf is NaN.
+    x = jnp.pad(batch.x, ((0, pad), (0, 0)), mode="edge").reshape(count, tile, batch.x.shape[1])
     weight = jnp.pad(batch.weight, (0, pad)).reshape(count, tile)
     return Batch(x=x, weight=weight)
 

@@ -1,22 +1,48 @@
-"""What is assumed of the data: mixture, weight priors, covariance structures, component priors."""
+"""What is assumed of the data: mixture, weights, covariance structures, priors and likelihoods."""
 
-from vigmm.models.covariance import COVARIANCES, Full
-from vigmm.models.mixture import Components, Mixture, Position, Prior
-from vigmm.models.priors import PRIORS, DataScale, NormalWishart
-from vigmm.models.weights import WEIGHTS, Dirichlet, DirichletProcess, Sticks
+from vigmm.models.covariance import (
+    COVARIANCES,
+    Diag,
+    FactorAnalytic,
+    Full,
+    Spherical,
+    Tied,
+    TiedDiag,
+    TiedSpherical,
+)
+from vigmm.models.likelihoods import LIKELIHOODS, Gaussian, StudentT
+from vigmm.models.mixture import Components, Mixture, Noise, Position, Prior
+from vigmm.models.priors import PRIORS, DataScale, Distribution, Independent, NormalWishart, distribution
+from vigmm.models.sticks import Sticks
+from vigmm.models.weights import WEIGHTS, Dirichlet, DirichletProcess, Gamma, PitmanYor
 
 __all__ = [
     "COVARIANCES",
+    "LIKELIHOODS",
     "PRIORS",
     "WEIGHTS",
     "Components",
     "DataScale",
+    "Diag",
     "Dirichlet",
     "DirichletProcess",
+    "Distribution",
+    "FactorAnalytic",
     "Full",
+    "Gamma",
+    "Gaussian",
+    "Independent",
     "Mixture",
+    "Noise",
     "NormalWishart",
+    "PitmanYor",
     "Position",
     "Prior",
+    "Spherical",
     "Sticks",
+    "StudentT",
+    "Tied",
+    "TiedDiag",
+    "TiedSpherical",
+    "distribution",
 ]

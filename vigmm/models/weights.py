@@ -1,193 +1,211 @@
-"""Mixture weights as independent Beta sticks: one algebra for every stick-breaking prior.
+"""Weight priors: Specs that say what the sticks of `vigmm.models.sticks` are before data.
 
-Stick j of J = K - 1 takes the share v_j ~ Beta(a_j, b_j) of what sticks 1..j-1 left over, so
-
-    pi_k = v_k prod_{j<k} (1 - v_j),   v_K = 1.                                            (1)
-
-**The last stick is fixed to one**, so the weights sum to one and have exactly K - 1 degrees of
-freedom. A Dirichlet(alpha) *is* such a product, with a_j = alpha_j and b_j = sum_{l>j} alpha_l
-(Connor and Mosimann 1969), and the Dirichlet process is a_j = 1, b_j = gamma (Sethuraman 1994),
-truncated at K (Blei and Jordan 2006). Given expected counts n_k, all of them update alike:
-
-    a_j + n_j,   b_j + sum_{l>j} n_l.                                                      (2)
-
-So a weight prior is one Spec with one method, `prior`, and one row in `WEIGHTS`; expectations,
-divergences, densities and draws are shared. All are closed-form: Dirichlet and Beta draws are
-never differentiated.
-
-References:
-    Connor and Mosimann (1969), JASA 64; Sethuraman (1994), Statistica Sinica 4; Blei and Jordan
-    (2006), Bayesian Analysis 1.
+A new prior is one class with these methods and one row of `WEIGHTS`.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Protocol
+from typing import Literal, Protocol
 
-import jax
 import jax.numpy as jnp
-from jax.scipy.special import digamma
+import numpy as np
 from jaxtyping import Array, Float
 
-from vigmm.core.struct import require, spec, state
-from vigmm.core.typing import PRNGKey
-from vigmm.math.special import kl_beta, log_beta, log_gamma_gap
+from vigmm.core.struct import require, spec
+from vigmm.models.sticks import Sticks
 
-__all__ = [
-    "WEIGHTS",
-    "Dirichlet",
-    "DirichletProcess",
-    "Sticks",
-    "WeightPrior",
-    "entropy",
-    "expected_log_weights",
-    "expected_weights",
-    "gaussian_fit",
-    "kl",
-    "log_prob",
-    "log_weights",
-    "sample",
-    "update",
-    "weight_moments",
-]
+__all__ = ["WEIGHTS", "Dirichlet", "DirichletProcess", "Gamma", "PitmanYor", "WeightPrior"]
 
 
-@state
-class Sticks:
-    """Beta parameters of the J = K - 1 sticks; a prior and a posterior alike."""
+@spec
+class Gamma:
+    """Gamma hyperprior of a concentration: mean shape/rate, variance shape/rate^2."""
 
-    a: Float[Array, " J"]
-    b: Float[Array, " J"]
+    shape: float = 1.0
+    rate: float = 1.0
+
+    def __post_init__(self) -> None:
+        for name in ("shape", "rate"):
+            require(0 < getattr(self, name) < math.inf, name, "> 0 and finite", getattr(self, name))
 
 
 class WeightPrior(Protocol):
     """Anything that says what the sticks are before data."""
 
     def prior(self, num_components: int, dtype: jnp.dtype) -> Sticks:
-        """Prior Beta parameters for `num_components` components."""
+        """Prior parameters for `num_components` components."""
         ...
+
+    def num_sticks(self, num_components: int) -> int:
+        """J: K - 1, or K where the last stick is free."""
+        ...
+
+    def num_hyper(self) -> int:
+        """H: coordinates of an inferred concentration, 0 or 1."""
+        ...
+
+    def refusal(self) -> str | None:
+        """Why there is no conjugate algebra, or None where there is one."""
+        ...
+
+
+def _fixed(a: Float[Array, " J"], b: Float[Array, " J"]) -> Sticks:
+    """Sticks whose concentration is known."""
+    empty = jnp.zeros((0,), a.dtype)
+    slope = jnp.zeros((0, a.shape[0]), a.dtype)
+    return Sticks(a=a, b=b, a_slope=slope, b_slope=slope, shape=empty, rate=empty)
+
+
+def _inferred(
+    hyper: Gamma,
+    *,
+    a: Float[Array, " J"],
+    b: Float[Array, " J"],
+    a_slope: Float[Array, " J"],
+    b_slope: Float[Array, " J"],
+) -> Sticks:
+    """Sticks whose parameters are affine in an inferred concentration: equation (3)."""
+    return Sticks(
+        a=a,
+        b=b,
+        a_slope=a_slope[None],
+        b_slope=b_slope[None],
+        shape=jnp.full((1,), hyper.shape, a.dtype),
+        rate=jnp.full((1,), hyper.rate, a.dtype),
+    )
 
 
 @spec
 class Dirichlet:
-    """Finite symmetric Dirichlet: pi ~ Dirichlet(c, ..., c).
+    """Finite Dirichlet: pi ~ Dirichlet(c_1, ..., c_K).
 
     Args:
-        concentration: c, per component. Below half the free parameters of a component, components
-            that are not needed empty out (Rousseau and Mengersen 2011); ``None`` means 1/K.
+        concentration: c of every component, or one for each; ``None`` means 1/K. Below half the free
+            parameters of a component, components that are not needed empty out (Rousseau and Mengersen 2011).
+        hyper: infers a common concentration instead: c ~ Gamma. For families that are not conjugate.
     """
 
-    concentration: float | None = None
+    concentration: float | tuple[float, ...] | None = None
+    hyper: Gamma | None = None
 
     def __post_init__(self) -> None:
         value = self.concentration
-        require(value is None or (0 < value < math.inf), "concentration", "> 0 and finite", value)
+        many = value if isinstance(value, tuple) else () if value is None else (value,)
+        require(all(0 < c < math.inf for c in many), "concentration", "> 0 and finite", value)
+        require(
+            value is None or self.hyper is None, "hyper", "left out where concentration is given", self.hyper
+        )
 
     def prior(self, num_components: int, dtype: jnp.dtype) -> Sticks:
-        """a_j = c, b_j = (K - j) c."""
-        c = 1.0 / num_components if self.concentration is None else self.concentration
-        rest = jnp.arange(num_components - 1, 0, -1, dtype=dtype)
-        return Sticks(a=jnp.full_like(rest, c), b=c * rest)
+        """a_j = c_j, b_j = sum_{l>j} c_l."""
+        if self.hyper is not None:
+            rest = jnp.arange(num_components - 1, 0, -1, dtype=dtype)
+            zero, one = jnp.zeros_like(rest), jnp.ones_like(rest)
+            return _inferred(self.hyper, a=zero, b=zero, a_slope=one, b_slope=rest)
+        if isinstance(self.concentration, tuple):
+            fits = len(self.concentration) == num_components
+            must = f"one number, or one for each of the {num_components} components"
+            require(fits, "weights.concentration", must, self.concentration)
+        even = 1.0 / num_components if self.concentration is None else self.concentration
+        every = np.broadcast_to(np.asarray(even, np.float64), (num_components,))
+        beyond = np.cumsum(every[::-1])[::-1]
+        return _fixed(jnp.asarray(every[:-1], dtype), jnp.asarray(beyond[1:], dtype))
+
+    def num_sticks(self, num_components: int) -> int:
+        """K - 1."""
+        return num_components - 1
+
+    def num_hyper(self) -> int:
+        """1 where the concentration is inferred."""
+        return int(self.hyper is not None)
+
+    def refusal(self) -> str | None:
+        """An inferred Dirichlet concentration has no conjugate prior."""
+        return None if self.hyper is None else "an inferred Dirichlet concentration has no conjugate form"
 
 
 @spec
 class DirichletProcess:
-    """Stick-breaking Dirichlet process truncated at K, its last stick fixed to one.
+    """Stick-breaking Dirichlet process truncated at K.
 
     Args:
         concentration: gamma. A priori about gamma log(N / gamma) clusters appear in N rows.
+        hyper: infers gamma instead, from this Gamma prior.
+        last_stick: ``one``: the last stick is fixed to one and the weights sum to one; ``free``: it is a
+            stick like the others, and the mass beyond the truncation is lost.
     """
 
     concentration: float = 1.0
+    hyper: Gamma | None = None
+    last_stick: Literal["one", "free"] = "one"
 
     def __post_init__(self) -> None:
         value = self.concentration
         require(0 < value < math.inf, "concentration", "> 0 and finite", value)
+        require(self.last_stick in ("one", "free"), "last_stick", "'one' or 'free'", self.last_stick)
 
     def prior(self, num_components: int, dtype: jnp.dtype) -> Sticks:
         """a_j = 1, b_j = gamma."""
-        ones = jnp.ones((num_components - 1,), dtype)
-        return Sticks(a=ones, b=self.concentration * ones)
+        ones = jnp.ones((self.num_sticks(num_components),), dtype)
+        if self.hyper is None:
+            return _fixed(ones, self.concentration * ones)
+        zero = jnp.zeros_like(ones)
+        return _inferred(self.hyper, a=ones, b=zero, a_slope=zero, b_slope=ones)
+
+    def num_sticks(self, num_components: int) -> int:
+        """K - 1, or K where the last stick is free."""
+        return num_components - (self.last_stick == "one")
+
+    def num_hyper(self) -> int:
+        """1 where gamma is inferred."""
+        return int(self.hyper is not None)
+
+    def refusal(self) -> str | None:
+        """None: conjugate, also with gamma inferred."""
+        return None
 
 
-WEIGHTS: dict[str, type[WeightPrior]] = {"dirichlet": Dirichlet, "dirichlet_process": DirichletProcess}
+@spec
+class PitmanYor:
+    """Pitman-Yor process truncated at K, its last stick fixed to one: cluster sizes with a power-law tail.
 
+    v_j ~ Beta(1 - d, gamma + j d): a priori about N^d clusters appear in N rows; d = 0 is a Dirichlet
+    process.
 
-def update(prior: Sticks, counts: Float[Array, " K"]) -> Sticks:
-    """Posterior sticks given expected counts: equation (2)."""
-    beyond = jnp.cumsum(counts[::-1])[::-1]
-    return Sticks(a=prior.a + counts[:-1], b=prior.b + beyond[1:])
-
-
-def _break(log_v: Float[Array, " J"], log_rest: Float[Array, " J"]) -> Float[Array, " K"]:
-    """Log of equation (1) from log v and log(1 - v), or from their expectations."""
-    zero = jnp.zeros((1,), log_v.dtype)
-    left = jnp.concatenate([zero, jnp.cumsum(log_rest)])
-    return left + jnp.concatenate([log_v, zero])
-
-
-def log_weights(u: Float[Array, " J"]) -> Float[Array, " K"]:
-    """Log pi at unconstrained u = logit v."""
-    return _break(jax.nn.log_sigmoid(u), jax.nn.log_sigmoid(-u))
-
-
-def log_prob(sticks: Sticks, u: Float[Array, " J"]) -> Float[Array, ""]:
-    """Log density of u = logit v, Jacobian included: sum_j a log v + b log(1 - v) - log B(a, b)."""
-    kernel = sticks.a * jax.nn.log_sigmoid(u) + sticks.b * jax.nn.log_sigmoid(-u)
-    return jnp.sum(kernel - log_beta(sticks.a, sticks.b))
-
-
-def expected_log_weights(sticks: Sticks) -> Float[Array, " K"]:
-    """E[log pi_k], in closed form."""
-    # One call: every digamma and log-gamma that XLA sees costs compilation time.
-    psi_a, psi_b, psi_total = digamma(jnp.stack([sticks.a, sticks.b, sticks.a + sticks.b]))
-    return _break(psi_a - psi_total, psi_b - psi_total)
-
-
-def expected_weights(sticks: Sticks) -> Float[Array, " K"]:
-    """E[pi_k]: the product of the sticks' means, since sticks are independent."""
-    total = sticks.a + sticks.b
-    return jnp.exp(_break(jnp.log(sticks.a) - jnp.log(total), jnp.log(sticks.b) - jnp.log(total)))
-
-
-def weight_moments(sticks: Sticks) -> tuple[Float[Array, " K"], Float[Array, " K"]]:
-    """Mean and standard deviation of each pi_k, in closed form."""
-    a, b, total = sticks.a, sticks.b, sticks.a + sticks.b
-    # E[v^2]/E[v]^2 = 1 + b/(a (a + b + 1)): relative variances, so that nothing cancels.
-    spread = _break(jnp.log1p(b / (a * (total + 1.0))), jnp.log1p(a / (b * (total + 1.0))))
-    mean = expected_weights(sticks)
-    return mean, mean * jnp.sqrt(jnp.expm1(spread))
-
-
-def kl(sticks: Sticks, prior: Sticks) -> Float[Array, ""]:
-    """KL(q(pi) || p(pi)) in nats."""
-    return jnp.sum(kl_beta(sticks.a, sticks.b, prior.a, prior.b))
-
-
-def entropy(sticks: Sticks) -> Float[Array, ""]:
-    """-E[log_prob(u)] over positions u = logit v: sum_j g(a + b) - g(a) - g(b), g = `log_gamma_gap`."""
-    a, b, total = log_gamma_gap(jnp.stack([sticks.a, sticks.b, sticks.a + sticks.b]))
-    return jnp.sum(total - a - b)
-
-
-def gaussian_fit(sticks: Sticks) -> tuple[Float[Array, " J"], Float[Array, " J"]]:
-    """Mean and sd of the Gaussian over u = logit v that is closest, in KL(Gaussian || logit-Beta).
-
-    Stationarity asks for E[v] = a/(a + b) and E[v (1 - v)] (a + b) = 1/sd^2. Solved by sd^2 = 1/a + 1/b and
-    mean = log(a/b) - (1/a - 1/b)/2, exactly in the tail of an empty component (v near 0, a small) and to
-    second order for large counts. Matching moments instead gives an empty component an sd of 1/a, and with
-    it weight that it does not have.
+    Args:
+        concentration: gamma > -d.
+        discount: d in [0, 1).
     """
-    inverse_a, inverse_b = 1.0 / sticks.a, 1.0 / sticks.b
-    mean = jnp.log(sticks.a) - jnp.log(sticks.b) - 0.5 * (inverse_a - inverse_b)
-    return mean, jnp.sqrt(inverse_a + inverse_b)
+
+    concentration: float = 1.0
+    discount: float = 0.25
+
+    def __post_init__(self) -> None:
+        require(0 <= self.discount < 1, "discount", "in [0, 1)", self.discount)
+        value = self.concentration
+        require(-self.discount < value < math.inf, "concentration", "> -discount and finite", value)
+
+    def prior(self, num_components: int, dtype: jnp.dtype) -> Sticks:
+        """a_j = 1 - d, b_j = gamma + j d, for j = 1, ..., K - 1."""
+        index = jnp.arange(1, num_components, dtype=dtype)
+        return _fixed(jnp.full_like(index, 1.0 - self.discount), self.concentration + self.discount * index)
+
+    def num_sticks(self, num_components: int) -> int:
+        """K - 1."""
+        return num_components - 1
+
+    def num_hyper(self) -> int:
+        """0."""
+        return 0
+
+    def refusal(self) -> str | None:
+        """None: conjugate."""
+        return None
 
 
-def sample(sticks: Sticks, key: PRNGKey) -> Float[Array, " J"]:
-    """One draw of u = logit v, exact down to tiny shapes: log Gamma(a) - log Gamma(b) variates."""
-    # One call for both: every call to the generator costs a second of compilation.
-    shapes = jnp.stack([sticks.a, sticks.b])
-    log_a, log_b = jax.random.loggamma(key, shapes, dtype=shapes.dtype)
-    u: Array = log_a - log_b
-    return u
+WEIGHTS: dict[str, type[WeightPrior]] = {
+    "dirichlet": Dirichlet,
+    "dirichlet_process": DirichletProcess,
+    "pitman_yor": PitmanYor,
+}

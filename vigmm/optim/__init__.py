@@ -1,5 +1,28 @@
-"""Optimisers: Specs that build Optax chains, one row of `OPTIMIZERS` each."""
+"""Optimisers: Specs that build Optax chains, and transformations of our own."""
 
-from vigmm.optim.presets import OPTIMIZERS, Adam, Optimizer, RobbinsMonro, Sgd
+from vigmm.optim.presets import (
+    OPTIMIZERS,
+    RULES,
+    Adam,
+    Averaged,
+    Fisher,
+    Optimizer,
+    RobbinsMonro,
+    Sgd,
+)
+from vigmm.optim.transforms import Metric, average_of, average_tail, scale_by_fisher
 
-__all__ = ["OPTIMIZERS", "Adam", "Optimizer", "RobbinsMonro", "Sgd"]
+__all__ = [
+    "OPTIMIZERS",
+    "RULES",
+    "Adam",
+    "Averaged",
+    "Fisher",
+    "Metric",
+    "Optimizer",
+    "RobbinsMonro",
+    "Sgd",
+    "average_of",
+    "average_tail",
+    "scale_by_fisher",
+]

@@ -13,9 +13,10 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int
 
-from vigmm.core.struct import require, spec
+from vigmm.core.struct import part, require, spec
+from vigmm.optim.transforms import Metric, average_of, average_tail, scale_by_fisher
 
-__all__ = ["OPTIMIZERS", "Adam", "Optimizer", "RobbinsMonro", "Sgd"]
+__all__ = ["OPTIMIZERS", "RULES", "Adam", "Averaged", "Fisher", "Optimizer", "RobbinsMonro", "Sgd"]
 
 Step = Int[Array, ""]
 
@@ -27,8 +28,19 @@ class Optimizer(Protocol):
         """Step size of step 0, 1, ..."""
         ...
 
-    def build(self, horizon: Step) -> optax.GradientTransformation:
-        """The Optax chain for a run of `horizon` steps."""
+    def build(self, horizon: Step, metric: Metric | None = None) -> optax.GradientTransformation:
+        """The Optax chain for a run of `horizon` steps.
+
+        `metric` is the family's natural gradient, if it has one.
+        """
+        ...
+
+    def check(self, metric: Metric | None) -> None:
+        """Raise `SpecError` where the rule needs a metric and the family has none."""
+        ...
+
+    def result(self, params: Any, opt_state: Any) -> Any:
+        """What a run ends with: the last parameters, or an average."""
         ...
 
 
@@ -69,11 +81,18 @@ class Adam:
             rate = rate * 0.5 * (1.0 + jnp.cos(jnp.pi * jnp.minimum(t / total, 1.0)))
         return rate
 
-    def build(self, horizon: Step) -> optax.GradientTransformation:
+    def build(self, horizon: Step, metric: Metric | None = None) -> optax.GradientTransformation:
         """Optional clipping, Adam's scaling, then minus the rate."""
         parts = [optax.clip_by_global_norm(self.clip)] if self.clip is not None else []
         adam = optax.scale_by_adam(b1=self.b1, b2=self.b2)
         return optax.chain(*parts, adam, _descend(self, horizon))
+
+    def check(self, metric: Metric | None) -> None:
+        """Needs no metric."""
+
+    def result(self, params: Any, opt_state: Any) -> Any:
+        """The last parameters."""
+        return params
 
 
 @spec
@@ -93,9 +112,16 @@ class Sgd:
         """The constant."""
         return jnp.full((), self.rate, jnp.float32)
 
-    def build(self, horizon: Step) -> optax.GradientTransformation:
+    def build(self, horizon: Step, metric: Metric | None = None) -> optax.GradientTransformation:
         """Minus the rate."""
         return _descend(self, horizon)
+
+    def check(self, metric: Metric | None) -> None:
+        """Needs no metric."""
+
+    def result(self, params: Any, opt_state: Any) -> Any:
+        """The last parameters."""
+        return params
 
 
 @spec
@@ -128,9 +154,109 @@ class RobbinsMonro:
         left = (total - t) / jnp.maximum(self.cooldown * total, 1.0)
         return (t + self.delay) ** (-self.forgetting) * jnp.clip(left, 0.0, 1.0)
 
-    def build(self, horizon: Step) -> optax.GradientTransformation:
+    def build(self, horizon: Step, metric: Metric | None = None) -> optax.GradientTransformation:
         """Minus the rate."""
         return _descend(self, horizon)
+
+    def check(self, metric: Metric | None) -> None:
+        """Needs no metric."""
+
+    def result(self, params: Any, opt_state: Any) -> Any:
+        """The last parameters."""
+        return params
+
+
+@spec
+class Fisher:
+    """Natural-gradient descent for Gaussian families: the gradient times the inverse Fisher information of q.
+
+    In that metric the loss has curvature near one close to the optimum, whatever the units and however
+    correlated q is: rate 1 would be Newton's step, and smaller rates average noise. The rate decays like a
+    cosine.
+
+    Args:
+        rate: peak step size.
+        warmup: share of the run over which the rate rises linearly.
+        max_kl: trust region: no step moves q by more nats. Far from the optimum the noise of single draws
+            would otherwise widen q step by step until it is lost.
+    """
+
+    rate: float = 0.1
+    warmup: float = 0.05
+    max_kl: float = 0.05
+
+    def __post_init__(self) -> None:
+        require(0 < self.rate <= 1, "rate", "in (0, 1]", self.rate)
+        require(0 <= self.warmup < 1, "warmup", "in [0, 1)", self.warmup)
+        require(0 < self.max_kl < math.inf, "max_kl", "> 0 and finite", self.max_kl)
+
+    def rate_at(self, step: Step, horizon: Step) -> Float[Array, ""]:
+        """Rate x min(1, (t + 1)/w) x (1 + cos(pi t/T))/2."""
+        return Adam(rate=self.rate, warmup=self.warmup).rate_at(step, horizon)
+
+    def build(self, horizon: Step, metric: Metric | None = None) -> optax.GradientTransformation:
+        """The metric, the trust region, then minus the rate."""
+        self.check(metric)
+        assert metric is not None
+        fisher = scale_by_fisher(metric, max_kl=self.max_kl, rate=lambda step: self.rate_at(step, horizon))
+        return optax.chain(fisher, _descend(self, horizon))
+
+    def check(self, metric: Metric | None) -> None:
+        """Refuse families without a natural gradient."""
+        must = "'adam' for a family whose Fisher information is not known in closed form"
+        require(metric is not None, "optimizer", must, "fisher")
+
+    def result(self, params: Any, opt_state: Any) -> Any:
+        """The last parameters."""
+        return params
+
+
+# What can be averaged; `Averaged` itself is not among them.
+RULES: dict[str, type[Optimizer]] = {
+    "adam": Adam,
+    "fisher": Fisher,
+    "robbins_monro": RobbinsMonro,
+    "sgd": Sgd,
+}
+
+
+@spec
+class Averaged:
+    """Another rule, and the mean of its iterates over the last part of the run as the result.
+
+    With a rate that does not decay, iterates scatter about the optimum and their mean is much closer to it
+    than any of them.
+
+    Args:
+        rule: the rule; a row of `RULES`.
+        share: part of the run, at its end, that is averaged.
+    """
+
+    rule: Optimizer = part(RULES, "adam")
+    share: float = 0.5
+
+    def __post_init__(self) -> None:
+        require(0 < self.share <= 1, "share", "in (0, 1]", self.share)
+
+    def rate_at(self, step: Step, horizon: Step) -> Float[Array, ""]:
+        """The rule's."""
+        return self.rule.rate_at(step, horizon)
+
+    def build(self, horizon: Step, metric: Metric | None = None) -> optax.GradientTransformation:
+        """The rule with an average beside it."""
+
+        def begins(step: Any) -> Any:
+            return jnp.asarray(step, jnp.float32) >= (1.0 - self.share) * jnp.asarray(horizon, jnp.float32)
+
+        return average_tail(self.rule.build(horizon, metric), begins)
+
+    def check(self, metric: Metric | None) -> None:
+        """The rule's."""
+        self.rule.check(metric)
+
+    def result(self, params: Any, opt_state: Any) -> Any:
+        """The mean of the iterates."""
+        return average_of(opt_state)
 
 
 def _descend(optimizer: Optimizer, horizon: Step) -> optax.GradientTransformation:
@@ -142,4 +268,4 @@ def _descend(optimizer: Optimizer, horizon: Step) -> optax.GradientTransformatio
     return optax.scale_by_schedule(schedule)
 
 
-OPTIMIZERS: dict[str, type[Optimizer]] = {"adam": Adam, "robbins_monro": RobbinsMonro, "sgd": Sgd}
+OPTIMIZERS: dict[str, type[Optimizer]] = {**RULES, "averaged": Averaged}

@@ -1,5 +1,6 @@
-"""What was learned: prediction, draws, summaries, the final bound, and files."""
+"""What was learned: prediction, draws, summaries, the final bound, how far to trust it, and files."""
 
+from vigmm.posterior.diagnosis import Diagnosis, Finding, diagnose
 from vigmm.posterior.draws import Draws
 from vigmm.posterior.evidence import ElboReport, elbo
 from vigmm.posterior.posterior import Posterior
@@ -7,4 +8,17 @@ from vigmm.posterior.prediction import Assignments
 from vigmm.posterior.saving import load, save
 from vigmm.posterior.summary import Spread, Summary
 
-__all__ = ["Assignments", "Draws", "ElboReport", "Posterior", "Spread", "Summary", "elbo", "load", "save"]
+__all__ = [
+    "Assignments",
+    "Diagnosis",
+    "Draws",
+    "ElboReport",
+    "Finding",
+    "Posterior",
+    "Spread",
+    "Summary",
+    "diagnose",
+    "elbo",
+    "load",
+    "save",
+]

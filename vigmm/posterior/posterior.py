@@ -20,6 +20,7 @@ from vigmm.families import Family
 from vigmm.models import Mixture, Prior
 from vigmm.posterior import draws as drawing
 from vigmm.posterior.draws import Draws
+from vigmm.posterior.imputation import Imputed, impute
 from vigmm.posterior.prediction import NUM_DRAWS, Assignments, joined, score_blocks
 from vigmm.posterior.summary import Summary, summarise
 
@@ -173,13 +174,27 @@ class Posterior:
     def _expected(self) -> Draws:
         """Averages of draws, which every family can make; the draws are those of the summary."""
         key = rng.stream(rng.root_key(self.seed), "summary")
-        sums: list[Any] = [0.0, 0.0, 0.0]
+        fields = [field.name for field in dataclasses.fields(Draws)]
+        sums: dict[str, Any] = dict.fromkeys(fields, 0.0)
         for _, block in drawing.draw_blocks(self, key, _EXPECTATION_DRAWS):
-            for i, values in enumerate((block.weights, block.means, block.covariances)):
-                sums[i] = sums[i] + values.sum(axis=0)
-        weights, means, covariances = (total[None] / _EXPECTATION_DRAWS for total in sums)
+            sums = {name: total + getattr(block, name).sum(axis=0) for name, total in sums.items()}
+        mean = {name: np.asarray(total / _EXPECTATION_DRAWS)[None] for name, total in sums.items()}
         back = Standardizer(center=self.center, scale=self.scale)
-        return Draws(weights=weights, means=back.inverse(means), covariances=back.inverse_cov(covariances))
+        mean |= {"means": back.inverse(mean["means"]), "covariances": back.inverse_cov(mean["covariances"])}
+        return Draws(**mean)
+
+    def impute(self, x: Any, *, num_draws: int = 20, seed: int = 0) -> Imputed:
+        """Missing values (NaN) of rows from what the rows have: conditional means, sds and draws.
+
+        Args:
+            x: N rows.
+            num_draws: completed copies of the rows, for multiple imputation.
+            seed: fixes the draws.
+
+        Raises:
+            SpecError: for Student-t components.
+        """
+        return impute(self, x, num_draws=num_draws, seed=seed)
 
     def summary(self, *, level: float = 0.9, num_draws: int = 1000, rows: int | None = None) -> Summary:
         """Sizes, means and spreads of the components with credible intervals; print it, or see `Summary`.

@@ -23,17 +23,21 @@ from jaxtyping import Array, Float, Int
 from vigmm.core import rng
 from vigmm.core.errors import DataError
 from vigmm.core.typing import PRNGKey
+from vigmm.data.missing import patterns_of
 from vigmm.data.moments import Standardizer
 from vigmm.data.protocol import CHUNK, Source, blocks, check_finite
 from vigmm.families import Family
 from vigmm.math.tiles import choose_tile
-from vigmm.models import Mixture
+from vigmm.models import Mixture, Prior
 from vigmm.posterior.inputs import conform
 
 if TYPE_CHECKING:
     from vigmm.posterior.posterior import Posterior
 
-__all__ = ["NUM_DRAWS", "Assignments", "joined", "score_blocks"]
+__all__ = ["NOISE", "NUM_DRAWS", "Assignments", "joined", "score_blocks"]
+
+NOISE = -1
+"""The label of a row that belongs to the noise component."""
 
 NUM_DRAWS = 32
 """Draws of the parameters in the predictive of a family that has no closed form."""
@@ -46,10 +50,11 @@ class Assignments:
     """For each row its component and what there is to say of it.
 
     Args:
-        component: the most probable component.
+        component: the most probable component; -1 for noise.
         probability: responsibility of that component, in [1/K, 1].
         log_density: log predictive density of the row, in nats and in the units of the data.
-        responsibilities: probabilities of all components, if they were asked for.
+        responsibilities: probabilities of all components, if they were asked for; where the model has noise,
+            its probability is the last column.
     """
 
     component: Int[np.ndarray, " N"]
@@ -63,6 +68,7 @@ def score(
     model: Mixture,
     family: Family,
     params: Any,
+    prior: Prior,
     x: Float[Array, "B D"],
     key: PRNGKey,
     *,
@@ -77,6 +83,7 @@ def score(
         model: the mixture.
         family: the family of q.
         params: parameters of q.
+        prior: hyperparameters.
         x: rows, as many as a power of two.
         key: draws the parameters, where the family has no closed form.
         num_draws: how often.
@@ -84,11 +91,14 @@ def score(
     """
 
     def tile_scores(rows: Float[Array, "T D"]) -> dict[str, Array]:
-        log_joint = family.log_predictive(model, params, rows, key, num_draws=num_draws)
+        log_joint = family.log_predictive(model, params, prior, rows, key, num_draws=num_draws)
         log_density = jax.nn.logsumexp(log_joint, axis=-1)
         resp = jnp.exp(log_joint - log_density[:, None])
+        component = jnp.argmax(log_joint, axis=-1).astype(jnp.int32)
+        if model.noise is not None:
+            component = jnp.where(component == model.num_components, NOISE, component)
         scores = {
-            "component": jnp.argmax(log_joint, axis=-1).astype(jnp.int32),
+            "component": component,
             "probability": jnp.max(resp, axis=-1),
             "log_density": log_density,
         }
@@ -124,7 +134,9 @@ def score_blocks(
     key = rng.stream(rng.root_key(posterior.seed), "predict")
     waiting: tuple[int, int, dict[str, Array]] | None = None
     for start, block in blocks(source, size=chunk):
-        check_finite(block, source, start=start)
+        missing = posterior.model.missing
+        check_finite(block, source, start=start, missing=missing)
+        prior = _with_patterns(posterior.prior, block) if missing else posterior.prior
         x = _padded(standardizer.forward(block), posterior.dtype)
         # Not around the loop: a context that is open at a yield would be open in the caller.
         with jax.enable_x64(posterior.dtype == "float64"):
@@ -132,6 +144,7 @@ def score_blocks(
                 posterior.model,
                 posterior.family,
                 posterior.params,
+                prior,
                 jnp.asarray(x),
                 key,
                 num_draws=num_draws,
@@ -167,6 +180,17 @@ def _padded(z: Float[np.ndarray, "n D"], dtype: str) -> Float[np.ndarray, "B D"]
     return x
 
 
+def _with_patterns(prior: Prior, block: Float[np.ndarray, "n D"]) -> Prior:
+    """The prior with the missingness patterns of some rows, as many as a power of two."""
+    found = patterns_of(block)
+    # The padding rows have every value; a repeated pattern is never chosen before its first copy.
+    found = np.concatenate([found, np.ones((1, block.shape[1]), np.bool_)])
+    size = 1 << (len(found) - 1).bit_length()
+    padded = np.concatenate([found, np.repeat(found[-1:], size - len(found), axis=0)])
+    patterns = jnp.asarray(padded, prior.frame.scale.dtype)
+    return dataclasses.replace(prior, frame=dataclasses.replace(prior.frame, patterns=patterns))
+
+
 def _finished(
     posterior: Posterior, source: Source, start: int, rows: int, scores: dict[str, Array]
 ) -> Assignments:
@@ -177,7 +201,9 @@ def _finished(
         raise _unusable(posterior, source, start + int(np.argmin(finite)))
     single = posterior.dtype == "float32" or source.dtype in (np.float32, np.float16)
     dtype = np.dtype("float32" if single else "float64")
-    volume = float(np.log(posterior.scale).sum())
+    volume: Any = float(np.log(posterior.scale).sum())
+    if posterior.model.missing:
+        volume = (~np.isnan(np.asarray(source[start : start + rows], np.float64))) @ np.log(posterior.scale)
     resp = host.get("responsibilities")
     return Assignments(
         component=host["component"],

@@ -22,13 +22,13 @@ from vigmm import __version__
 from vigmm.core.errors import ConfigError, ModelFileError, OutputError, SpecError
 from vigmm.core.precision import DTYPES
 from vigmm.core.specdict import from_dict, to_dict
-from vigmm.families import FAMILIES, ConjugateParams, Family
-from vigmm.models import DataScale, Mixture
+from vigmm.families import FAMILIES, ConjugateParams, Family, guess
+from vigmm.models import DataScale, Mixture, sticks
 from vigmm.posterior.posterior import Posterior
 
 __all__ = ["SCHEMA", "load", "save"]
 
-SCHEMA = 1
+SCHEMA = 2
 """Version of the files' layout; goes up whenever an older vigmm could misread a newer file."""
 
 _FORMAT = "vigmm posterior"
@@ -53,7 +53,7 @@ def save(posterior: Posterior, path: str | Path) -> None:
 
     arrays_path, text_path = _files(path)
     tree = {"params": posterior.params, "prior": posterior.prior}
-    arrays = {name: np.ascontiguousarray(leaf) for name, leaf in _leaves(tree).items()}
+    arrays = {name: np.asarray(leaf, order="C") for name, leaf in _leaves(tree).items()}
     arrays |= {"center": posterior.center, "scale": posterior.scale}
     content = to_bytes(arrays)
     description = {
@@ -230,13 +230,19 @@ def _abstract(model: Mixture, family: Family, *, center: np.ndarray, scale: np.n
 
     Made by the model and the family themselves, so that a new one needs nothing here.
     """
-    unseen = DataScale(mean=center, cov=np.diag(scale**2), center=center, scale=scale)
-    prior = model.build_prior(unseen, dtype=np.dtype(dtype))
+    patterns = np.ones((1, len(center)), np.bool_) if model.missing else None
+    unseen = DataScale(mean=center, cov=np.diag(scale**2), center=center, scale=scale, patterns=patterns)
+    surrogate = model.surrogate
+    prior, other = (one.build_prior(unseen, dtype=np.dtype(dtype)) for one in (model, surrogate))
 
     def first() -> Any:
         centre = jnp.zeros((model.num_components, len(center)), dtype)
-        components = model.algebra.natural(prior.components, centre)
-        return family.init(model, ConjugateParams(weights=prior.weights, components=components))
+        counts = jnp.zeros((model.num_components,), dtype)
+        start = ConjugateParams(
+            weights=sticks.update(other.weights, counts),
+            components=surrogate.algebra.natural(other.components, centre),
+        )
+        return family.init(model, guess(model, prior, start, other))
 
     return {"params": jax.eval_shape(first), "prior": jax.eval_shape(lambda: prior)}
 

@@ -100,9 +100,17 @@ class Train:
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-    """What a run leaves: the last good state, metrics by name as NumPy arrays, and how it ended."""
+    """What a run leaves.
+
+    Args:
+        state: the last good state.
+        params: what the run ends with: the parameters of `state`, or an average of them.
+        metrics: by name, as NumPy arrays.
+        outcome: how it ended.
+    """
 
     state: steps.TrainState
+    params: Any
     metrics: dict[str, np.ndarray]
     outcome: Outcome
 
@@ -141,7 +149,8 @@ def train(
         patience=config.patience,
         terms=names,
     )
-    state = steps.init(optimizer, params, key)
+    optimizer.check(objective.metric)
+    state = steps.init(objective, optimizer, params, key)
     log = _Log(time.perf_counter())
     show.start(horizon, phase)
     pending: tuple[int, Any, Any] | None = None
@@ -170,7 +179,8 @@ def train(
     show.finish()
     done = int(state.step)
     outcome = progression.final(outcome, done)
-    return Result(state=state, metrics=log.arrays(), outcome=outcome)
+    params = optimizer.result(state.params, state.opt_state)
+    return Result(state=state, params=params, metrics=log.arrays(), outcome=outcome)
 
 
 def _terms(objective: Objective, params: Any, prior: Prior, data: Rows, key: PRNGKey) -> dict[str, Any]:

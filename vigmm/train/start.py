@@ -26,8 +26,7 @@ from vigmm.data.sampler import Minibatch, Rows
 from vigmm.estimators import Natural, Objective
 from vigmm.families import Conjugate, ConjugateParams, Family
 from vigmm.math.tiles import choose_tile, tiled_sum
-from vigmm.models import Mixture, Prior
-from vigmm.models import weights as sticks
+from vigmm.models import Mixture, Prior, sticks
 from vigmm.optim import RobbinsMonro
 from vigmm.train import step as steps
 from vigmm.train.interrupt import Interrupt
@@ -55,7 +54,7 @@ class Start(Protocol):
         progress: Progress | None,
         interrupt: Interrupt | None = None,
     ) -> ConjugateParams:
-        """A conjugate posterior for `family` to start from, its components sorted by size."""
+        """A conjugate posterior of `model`, a model that has one, its components sorted by size."""
         ...
 
 
@@ -99,10 +98,7 @@ class KMeansStart:
         progress: Progress | None,
         interrupt: Interrupt | None = None,
     ) -> ConjugateParams:
-        """Hold the contest, then follow the natural path unless `family` is itself conjugate.
-
-        Needs a covariance with a conjugate prior.
-        """
+        """Hold the contest, then follow the natural path unless `family` is itself conjugate."""
         params: ConjugateParams = _contest(self, model, prior, data, rng.stream(key, "contest"))
         if self.passes == 0 or isinstance(family, Conjugate):
             return params
@@ -113,7 +109,7 @@ class KMeansStart:
             _natural(model), RobbinsMonro(delay=delay), params, prior, data, none, rng.stream(key, "path"),
             config=config, progress=progress, phase="start", interrupt=interrupt,
         )  # fmt: skip
-        last: ConjugateParams = result.state.params
+        last: ConjugateParams = result.params
         return _sort(model, prior, last)
 
 
@@ -135,7 +131,7 @@ def _contest(start: KMeansStart, model: Mixture, prior: Prior, data: Rows, key: 
 
     def contender(key: PRNGKey) -> tuple[Float[Array, ""], ConjugateParams]:
         first = _seed(model, prior, sample, rng.stream(key, "kmeans"), lloyd=start.lloyd)
-        state = steps.init(optimizer, first, key)
+        state = steps.init(objective, optimizer, first, key)
 
         def body(state: steps.TrainState, _: None) -> tuple[steps.TrainState, None]:
             return steps.step(objective, optimizer, sampler, state, prior, rows, horizon)[0], None
@@ -157,7 +153,8 @@ def _seed(model: Mixture, prior: Prior, sample: Batch, key: PRNGKey, *, lloyd: i
     counts = jnp.zeros((num,), sample.weight.dtype).at[labels].add(sample.weight)
     order = jnp.argsort(-counts)
     centre, rank = means[order], jnp.argsort(order)[labels]
-    empty = ConjugateParams(weights=prior.weights, components=model.algebra.natural(prior.components, centre))
+    weights = sticks.update(prior.weights, jnp.zeros((num,), sample.weight.dtype))
+    empty = ConjugateParams(weights=weights, components=model.algebra.natural(prior.components, centre))
     # The labels ride along as one more column, so that rows and labels are tiled together.
     labelled = jnp.concatenate([sample.x, rank[:, None].astype(sample.x.dtype)], axis=1)
 
@@ -176,5 +173,7 @@ def _sort(model: Mixture, prior: Prior, params: ConjugateParams) -> ConjugatePar
     """The same posterior with its components in order of size, which is what sticks expect."""
     counts = params.components.count - prior.components.mean_precision
     order = jnp.argsort(-counts)
-    components: Any = jax.tree.map(lambda leaf: leaf[order], params.components)
-    return ConjugateParams(weights=sticks.update(prior.weights, counts[order]), components=components)
+    return ConjugateParams(
+        weights=sticks.update(prior.weights, counts[order], params.weights),
+        components=model.algebra.order(params.components, order),
+    )

@@ -20,7 +20,7 @@ from vigmm.core.struct import state
 from vigmm.core.typing import Batch, PRNGKey
 from vigmm.data.sampler import Rows, Sampler
 from vigmm.estimators import Objective
-from vigmm.families import ConjugateParams, Family
+from vigmm.families import ConjugateParams, Family, guess
 from vigmm.math.tiles import choose_tile, tiled_sum
 from vigmm.models import Mixture, Prior
 from vigmm.optim import Optimizer
@@ -56,19 +56,23 @@ class Checks:
     effective_components: Float[Array, ""]
 
 
-def init(optimizer: Optimizer, params: Any, key: PRNGKey) -> TrainState:
+def init(objective: Objective, optimizer: Optimizer, params: Any, key: PRNGKey) -> TrainState:
     """The state before the first step. Copies `params`, because `run` donates its state."""
     params = jax.tree.map(jnp.copy, params)
-    opt_state = optimizer.build(jnp.zeros((), jnp.int32)).init(params)
+    opt_state = optimizer.build(jnp.zeros((), jnp.int32), objective.metric).init(params)
+    # Copies here too: a rule may use one array of zeros twice, and no buffer can be donated twice.
+    opt_state = jax.tree.map(jnp.copy, opt_state)
     # A copy of the key as well: it is donated with the rest.
     copied = jax.random.wrap_key_data(jnp.copy(jax.random.key_data(key)))
     return TrainState(step=jnp.zeros((), jnp.int32), key=copied, params=params, opt_state=opt_state)
 
 
 @functools.partial(jax.jit, static_argnames=("model", "family"))
-def first_params(model: Mixture, family: Family, start: ConjugateParams) -> Any:
+def first_params(
+    model: Mixture, family: Family, prior: Prior, start: ConjugateParams, surrogate_prior: Prior
+) -> Any:
     """`family.init`, compiled as one program: run eagerly it would compile a hundred small ones."""
-    return family.init(model, start)
+    return family.init(model, guess(model, prior, start, surrogate_prior))
 
 
 def term_names(terms: Any) -> tuple[str, ...]:
@@ -100,7 +104,8 @@ def step(
     estimate = objective.estimate(state.params, prior, batch, noise)
     # Optax relies on implicit promotion; a caller who made JAX strict must still be able to train.
     with jax.numpy_dtype_promotion("standard"):
-        updates, opt_state = optimizer.build(horizon).update(estimate.grads, state.opt_state, state.params)
+        rule = optimizer.build(horizon, objective.metric)
+        updates, opt_state = rule.update(estimate.grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
 
     terms = [estimate.terms[name] for name in sorted(estimate.terms)]
@@ -169,19 +174,19 @@ def run(
     weights = family.weights(model, state.params)
     entropy = -jnp.sum(jax.scipy.special.xlogy(weights, weights))
     key = rng.stream(state.key, "holdout")
-    density = _mean_log_predictive(objective, state.params, holdout, key, num_draws)
+    density = _mean_log_predictive(objective, state.params, prior, holdout, key, num_draws)
     return state, metrics, Checks(holdout=density, effective_components=jnp.exp(entropy))
 
 
 def _mean_log_predictive(
-    objective: Objective, params: Any, holdout: Rows, key: PRNGKey, num_draws: int
+    objective: Objective, params: Any, prior: Prior, holdout: Rows, key: PRNGKey, num_draws: int
 ) -> Float[Array, ""]:
     """Weighted mean log predictive density of the held-out rows; NaN if there are none."""
     rows, dim = holdout.x.shape
     model, family = objective.model, objective.family
 
     def total(piece: Batch) -> Float[Array, ""]:
-        joint = family.log_predictive(model, params, piece.x, key, num_draws=num_draws)
+        joint = family.log_predictive(model, params, prior, piece.x, key, num_draws=num_draws)
         return jnp.sum(piece.weight * jax.nn.logsumexp(joint, axis=-1))
 
     tile = choose_tile(rows, model.num_components, dim, itemsize=holdout.x.dtype.itemsize)

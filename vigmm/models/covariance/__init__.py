@@ -1,8 +1,48 @@
 """Covariance structures: one file and one row of `COVARIANCES` each."""
 
-from vigmm.models.covariance.base import ConjugateCovariance, Covariance, conjugate
-from vigmm.models.covariance.full import Full
+from vigmm.models.covariance.base import (
+    ConjugateStructure,
+    Covariance,
+    FreeStructure,
+    Hyper,
+    MarginalStructure,
+    Scales,
+    Separable,
+    Structure,
+    StructurePosition,
+    conjugate,
+)
+from vigmm.models.covariance.low_rank import FactorAnalytic
+from vigmm.models.covariance.matrices import Full, Tied
+from vigmm.models.covariance.variances import Diag, Spherical, TiedDiag, TiedSpherical
 
-__all__ = ["COVARIANCES", "ConjugateCovariance", "Covariance", "Full", "conjugate"]
+__all__ = [
+    "COVARIANCES",
+    "ConjugateStructure",
+    "Covariance",
+    "Diag",
+    "FactorAnalytic",
+    "FreeStructure",
+    "Full",
+    "Hyper",
+    "MarginalStructure",
+    "Scales",
+    "Separable",
+    "Spherical",
+    "Structure",
+    "StructurePosition",
+    "Tied",
+    "TiedDiag",
+    "TiedSpherical",
+    "conjugate",
+]
 
-COVARIANCES: dict[str, type[Covariance]] = {"full": Full}
+COVARIANCES: dict[str, type[Covariance]] = {
+    "full": Full,
+    "tied": Tied,
+    "diag": Diag,
+    "low_rank": FactorAnalytic,
+    "tied_diag": TiedDiag,
+    "spherical": Spherical,
+    "tied_spherical": TiedSpherical,
+}

@@ -1,45 +1,134 @@
-"""What the mixture and the families ask of a covariance structure."""
+"""What the mixture, the priors and the families ask of a covariance structure."""
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any, Protocol, cast
 
+import numpy as np
 from jaxtyping import Array, Float
 
 from vigmm.core.errors import SpecError
+from vigmm.core.struct import state
 from vigmm.core.typing import PRNGKey
 
-__all__ = ["ConjugateCovariance", "Covariance", "conjugate"]
+__all__ = [
+    "ConjugateStructure",
+    "Covariance",
+    "FreeStructure",
+    "Hyper",
+    "MarginalStructure",
+    "Scales",
+    "Separable",
+    "Structure",
+    "StructurePosition",
+    "conjugate",
+]
 
 
-class Covariance(Protocol):
+@state
+class StructurePosition:
+    """Coordinates of means and covariances: one row per component, and those that all share."""
+
+    components: Float[Array, "K P"]
+    shared: Float[Array, " G"]
+
+
+@state
+class Scales:
+    """What a position says of location, standard deviations and correlations.
+
+    `correlation` is None where columns are independent. `log_jacobian` is the log of the volume change from
+    the coordinates to (log_sd's exponential, correlation): what turns a density of the latter into one of a
+    position.
+    """
+
+    loc: Float[Array, "K D"]
+    log_sd: Float[Array, "C E"]
+    correlation: Float[Array, "C D D"] | None
+    log_jacobian: Float[Array, ""]
+
+
+@dataclasses.dataclass(frozen=True)
+class Hyper:
+    """Hyperparameters that every structure can make its own prior from, in standardised units, float64.
+
+    Args:
+        loc: prior mean of the component means.
+        mean_precision: kappa, in pseudo-observations.
+        dof: nu > D + 1.
+        covariance: expected covariance matrix of a component.
+    """
+
+    loc: Float[np.ndarray, " D"]
+    mean_precision: float
+    dof: float
+    covariance: Float[np.ndarray, "D D"]
+
+
+class Structure(Protocol):
     """Enough for gradient-based families: positions, log densities of rows, the prior's density.
 
-    `parts` is whatever State the structure's own `log_normal` reads; nobody else looks inside.
+    `parts` is a State with a field ``log_det``, the log determinant of the root of each component's
+    precision; what else it has, only the structure's own `square` reads.
     """
 
     def position_size(self, dim: int) -> int:
         """Unconstrained coordinates of one component."""
         ...
 
-    def constrain(self, u: Float[Array, "K P"], dim: int) -> Any:
+    def shared_size(self, dim: int) -> int:
+        """Unconstrained coordinates that all components share."""
+        ...
+
+    def constrain(self, u: StructurePosition, dim: int) -> Any:
         """The components' parts at a position."""
         ...
 
-    def moments(self, u: Float[Array, "K P"], dim: int) -> tuple[Float[Array, "K D"], Float[Array, "K D D"]]:
+    def moments(self, u: StructurePosition, dim: int) -> tuple[Float[Array, "K D"], Float[Array, "K D D"]]:
         """Mean and covariance matrix of each component at a position."""
         ...
 
-    def log_normal(self, parts: Any, x: Float[Array, "B D"]) -> Float[Array, "B K"]:
-        """Log density of each row under each component."""
+    def square(self, parts: Any, x: Float[Array, "B D"]) -> Float[Array, "B K"]:
+        """Squared Mahalanobis distance of each row from each component."""
         ...
 
-    def log_prob(self, prior: Any, u: Float[Array, "K P"]) -> Float[Array, " K"]:
-        """Log prior density of each component's position, Jacobian included."""
+    def prior(self, hyper: Hyper, num_components: int, dtype: Any) -> Any:
+        """The structure's own form of a Normal-Wishart prior."""
+        ...
+
+    def log_prob(self, prior: Any, u: StructurePosition) -> Float[Array, ""]:
+        """Log prior density of a position, Jacobian included."""
         ...
 
 
-class ConjugateCovariance(Covariance, Protocol):
+class Separable(Structure, Protocol):
+    """A structure whose positions are means, standard deviations and correlations in other coordinates."""
+
+    def scales(self, u: StructurePosition, dim: int) -> Scales:
+        """Means, standard deviations and correlations at a position."""
+        ...
+
+
+class MarginalStructure(Structure, Protocol):
+    """A structure that knows the density of some of the columns."""
+
+    def marginal(self, u: StructurePosition, dim: int, seen: Float[Array, " D"]) -> Any:
+        """The components' parts for the columns where `seen` is 1; rows have 0 in the others."""
+        ...
+
+
+class FreeStructure(Structure, Protocol):
+    """A structure without a conjugate prior, which must say itself where a run may start."""
+
+    def near(
+        self, loc: Float[Array, "K D"], cov: Float[Array, "K D D"], count: Float[Array, " K"]
+    ) -> tuple[StructurePosition, StructurePosition]:
+        """Position, and its sds, of a posterior after `count` rows with these means and covariances."""
+        ...
+
+
+class ConjugateStructure(Structure, Protocol):
     """A structure whose prior is conjugate: additive parameters, closed-form expectations.
 
     A posterior has the type of the prior, so `log_prob` of a posterior is log q.
@@ -57,37 +146,52 @@ class ConjugateCovariance(Covariance, Protocol):
         """Weighted sufficient statistics, shaped like additive parameters."""
         ...
 
+    def order(self, natural: Any, index: Array) -> Any:
+        """The same additive parameters with their components in another order."""
+        ...
+
     def expected(self, q: Any) -> Any:
-        """Parts whose `log_normal` is the expected log density under q."""
+        """Parts whose log density is the expected log density under q."""
         ...
 
-    def kl(self, q: Any, prior: Any) -> Float[Array, " K"]:
-        """KL(q || prior) of each component, in nats."""
+    def kl(self, q: Any, prior: Any) -> Float[Array, ""]:
+        """KL(q || prior), in nats."""
         ...
 
-    def entropy(self, q: Any) -> Float[Array, " K"]:
-        """Entropy of each component's position under q, in nats."""
+    def entropy(self, q: Any) -> Float[Array, ""]:
+        """Entropy of the position under q, in nats."""
         ...
 
     def log_predictive(self, q: Any, x: Float[Array, "B D"]) -> Float[Array, "B K"]:
         """Log predictive density of each row under each component, parameters integrated out."""
         ...
 
-    def gaussian_fit(self, q: Any) -> tuple[Float[Array, "K P"], Float[Array, "K P"]]:
+    def gaussian_fit(self, q: Any) -> tuple[StructurePosition, StructurePosition]:
         """Mean and sd of independent Gaussians over the position that are close to q."""
         ...
 
-    def sample(self, q: Any, key: PRNGKey) -> Float[Array, "K P"]:
-        """One draw of every component's position."""
+    def sample(self, q: Any, key: PRNGKey) -> StructurePosition:
+        """One draw of the position."""
         ...
 
 
-def conjugate(covariance: Covariance) -> ConjugateCovariance:
+class Covariance(Protocol):
+    """What a row of `COVARIANCES` can do: name its structure."""
+
+    @property
+    def structure(self) -> Structure:
+        """The algebra."""
+        ...
+
+
+def conjugate(structure: Structure) -> ConjugateStructure:
     """The same structure, known to have a conjugate prior.
 
     Raises:
         SpecError: if it has none.
     """
-    if not hasattr(covariance, "natural"):
-        raise SpecError("covariance", "one with a conjugate prior, such as 'full'", type(covariance).__name__)
-    return cast(ConjugateCovariance, covariance)
+    if not hasattr(structure, "natural"):
+        raise SpecError(
+            "covariance", "one with a conjugate prior, such as 'full'", type(structure).__name__.lower()
+        )
+    return cast(ConjugateStructure, structure)

@@ -8,8 +8,11 @@
 posterior = prior + sufficient statistics. Both are about a fixed centre c_k for each component,
 because E[x^2] - E[x]^2 in float32 destroys a tight cluster far from the origin.
 
-The unconstrained position of a component is (mu, log diag W, strict lower triangle of W), with W the
-lower-triangular *whitener*, Lambda = W^T W.
+The unconstrained position is the means mu and, for each precision matrix, the *coordinates* (log diag W,
+strict lower triangle of W), with W the lower-triangular *whitener*, Lambda = W^T W.
+
+The precision matrices have an axis C of their own: C = K where every component has one, C = 1 where all share
+one. Everything here broadcasts over it, and sums over components where one matrix serves them all.
 
 References:
     Bishop (2006), Pattern Recognition and Machine Learning, 10.2 and appendix B; Bartlett (1933)
@@ -32,6 +35,7 @@ from vigmm.math.linalg import LOG_2PI, cholesky, einsum, log_diag_sum, outer, tr
 from vigmm.math.special import log_gamma_gap, log_half_step
 
 __all__ = [
+    "Moments",
     "Natural",
     "NormalWishartParams",
     "entropy",
@@ -39,10 +43,13 @@ __all__ = [
     "from_natural",
     "gaussian_fit",
     "kl",
+    "log_jacobian",
     "log_prob",
     "pack",
+    "pooled",
     "position_moments",
     "sample",
+    "spread",
     "to_natural",
     "unpack",
 ]
@@ -50,26 +57,39 @@ __all__ = [
 
 @state
 class NormalWishartParams:
-    """Standard parameters of K components, prior and posterior alike."""
+    """Standard parameters of K means and C precision matrices, prior and posterior alike."""
 
     loc: Float[Array, "K D"]
     mean_precision: Float[Array, " K"]
-    dof: Float[Array, " K"]
-    rate_factor: Float[Array, "K D D"]
+    dof: Float[Array, " C"]
+    rate_factor: Float[Array, "C D D"]
 
 
 @state
 class Natural:
     """Additive parameters about `centre`, which is carried along and never updated.
 
-    count = kappa, first = kappa (m - c), second = B + kappa (m - c)(m - c)^T, dof = nu.
+    count = kappa, first = kappa (m - c), second = B + sum_k kappa (m - c)(m - c)^T, dof = nu, the sum over
+    the components that share B.
     """
 
     count: Float[Array, " K"]
     first: Float[Array, "K D"]
-    second: Float[Array, "K D D"]
-    dof: Float[Array, " K"]
+    second: Float[Array, "C D D"]
+    dof: Float[Array, " C"]
     centre: Float[Array, "K D"]
+
+
+def pooled(per_component: Float[Array, "K *rest"], matrices: int) -> Float[Array, "C *rest"]:
+    """Sum over the components that share a precision matrix: over all of them where C = 1."""
+    if matrices == per_component.shape[0]:
+        return per_component
+    return jnp.sum(per_component, axis=0, keepdims=True)
+
+
+def spread(per_matrix: Float[Array, "C *rest"], components: int) -> Float[Array, "K *rest"]:
+    """The value of each component's precision matrix."""
+    return jnp.broadcast_to(per_matrix, (components, *per_matrix.shape[1:]))
 
 
 def to_natural(nw: NormalWishartParams, centre: Float[Array, "K D"]) -> Natural:
@@ -79,16 +99,17 @@ def to_natural(nw: NormalWishartParams, centre: Float[Array, "K D"]) -> Natural:
     return Natural(
         count=nw.mean_precision,
         first=nw.mean_precision[:, None] * offset,
-        second=rate + nw.mean_precision[:, None, None] * outer(offset),
+        second=rate + pooled(nw.mean_precision[:, None, None] * outer(offset), rate.shape[0]),
         dof=nw.dof,
         centre=centre,
     )
 
 
 def from_natural(natural: Natural) -> NormalWishartParams:
-    """Standard form. Factors K matrices of size D x D; NaN where the rate is not positive definite."""
+    """Standard form. Factors C matrices of size D x D; NaN where the rate is not positive definite."""
     offset = natural.first / natural.count[:, None]
-    rate = natural.second - natural.count[:, None, None] * outer(offset)
+    squares = natural.count[:, None, None] * outer(offset)
+    rate = natural.second - pooled(squares, natural.second.shape[0])
     return NormalWishartParams(
         loc=natural.centre + offset,
         mean_precision=natural.count,
@@ -97,27 +118,27 @@ def from_natural(natural: Natural) -> NormalWishartParams:
     )
 
 
-def _half_dofs(dof: Float[Array, " K"], dim: int) -> Float[Array, "K D"]:
+def _half_dofs(dof: Float[Array, " C"], dim: int) -> Float[Array, "C D"]:
     """(nu - D + i) / 2 for i = 1..D: shapes of the Gamma variables on the whitener's diagonal."""
     return 0.5 * (dof[:, None] - jnp.arange(dim - 1, -1, -1, dtype=dof.dtype)[None])
 
 
-def expected_log_det(nw: NormalWishartParams) -> Float[Array, " K"]:
+def expected_log_det(nw: NormalWishartParams) -> Float[Array, " C"]:
     """E[log |Lambda|] = sum_i digamma((nu + 1 - i)/2) + D log 2 - log |B|."""
     dim = nw.loc.shape[-1]
     psi = jnp.sum(digamma(_half_dofs(nw.dof, dim)), axis=-1)
     return psi + dim * math.log(2.0) - 2.0 * log_diag_sum(nw.rate_factor)
 
 
-def kl(q: NormalWishartParams, p: NormalWishartParams) -> Float[Array, " K"]:
-    """KL(q || p) of each component in nats, without cancelling terms of order N.
+def kl(q: NormalWishartParams, p: NormalWishartParams) -> Float[Array, ""]:
+    """KL(q || p) in nats, without cancelling terms of order N.
 
     Wishart part, with h_i and p_i the half degrees of freedom of q and p and g = `log_gamma_gap`:
     sum_i [g(h_i) - p_i digamma(h_i) + log Gamma(p_i)] - D(D-1)/4 + nu_q tr(B_p B_q^-1)/2
     + nu_p (log|B_q| - log|B_p|)/2.
     Normal part: D/2 (kappa_p/kappa_q - 1 - log(kappa_p/kappa_q)) + kappa_p nu_q |L_q^-1 (m_q - m_p)|^2 / 2.
     """
-    dim = q.loc.shape[-1]
+    num, dim = q.loc.shape
     inverse = tril_inverse(q.rate_factor)
     half_q, half_p = _half_dofs(q.dof, dim), _half_dofs(p.dof, dim)
     gammas = jnp.sum(log_gamma_gap(half_q) - half_p * digamma(half_q) + gammaln(half_p), axis=-1)
@@ -125,101 +146,110 @@ def kl(q: NormalWishartParams, p: NormalWishartParams) -> Float[Array, " K"]:
     log_det = 2.0 * (log_diag_sum(q.rate_factor) - log_diag_sum(p.rate_factor))
     wishart = gammas - dim * (dim - 1) / 4 + 0.5 * q.dof * trace + 0.5 * p.dof * log_det
     ratio = p.mean_precision / q.mean_precision
-    shift = einsum("kij,kj->ki", inverse, q.loc - p.loc)
+    shift = einsum("kij,kj->ki", spread(inverse, num), q.loc - p.loc)
     normal = 0.5 * dim * (ratio - 1.0 - jnp.log(ratio))
-    return wishart + normal + 0.5 * p.mean_precision * q.dof * jnp.sum(shift**2, axis=-1)
+    normal = normal + 0.5 * p.mean_precision * spread(q.dof, num) * jnp.sum(shift**2, axis=-1)
+    return jnp.sum(wishart) + jnp.sum(normal)
 
 
-def unpack(
-    u: Float[Array, "K P"], dim: int
-) -> tuple[Float[Array, "K D"], Float[Array, "K D"], Float[Array, "K D D"]]:
-    """(mu, log diag W, W) from a position of length P = D + D(D+1)/2."""
-    loc, log_diag, lower = u[:, :dim], u[:, dim : 2 * dim], u[:, 2 * dim :]
+def unpack(coords: Float[Array, "C P"], dim: int) -> tuple[Float[Array, "C D"], Float[Array, "C D D"]]:
+    """(log diag W, W) from D(D + 1)/2 coordinates."""
+    log_diag, lower = coords[:, :dim], coords[:, dim:]
     rows, columns = np.tril_indices(dim, -1)
     target = np.concatenate([rows * dim + columns, np.arange(dim) * (dim + 1)])
     values = jnp.concatenate([lower, jnp.exp(log_diag)], axis=-1)
     # One scatter: putting rows together from slices compiles 4 to 20 times longer and runs no faster.
-    flat = jnp.zeros((u.shape[0], dim * dim), u.dtype).at[:, target]
+    flat = jnp.zeros((coords.shape[0], dim * dim), coords.dtype).at[:, target]
     whitener = flat.set(values, unique_indices=True, mode="promise_in_bounds")
-    return loc, log_diag, whitener.reshape(-1, dim, dim)
+    return log_diag, whitener.reshape(-1, dim, dim)
 
 
-def pack(
-    loc: Float[Array, "K D"], log_diag: Float[Array, "K D"], lower: Float[Array, "K D D"]
-) -> Float[Array, "K P"]:
+def pack(log_diag: Float[Array, "C D"], lower: Float[Array, "C D D"]) -> Float[Array, "C P"]:
     """The inverse layout of `unpack`: only the strict lower triangle of `lower` is read."""
-    rows, columns = np.tril_indices(loc.shape[-1], -1)
-    return jnp.concatenate([loc, log_diag, lower[:, rows, columns]], axis=-1)
+    rows, columns = np.tril_indices(log_diag.shape[-1], -1)
+    return jnp.concatenate([log_diag, lower[:, rows, columns]], axis=-1)
 
 
-def log_prob(nw: NormalWishartParams, u: Float[Array, "K P"]) -> Float[Array, " K"]:
-    """Log density of the unconstrained position u, Jacobian included.
+def log_prob(
+    nw: NormalWishartParams, loc: Float[Array, "K D"], coords: Float[Array, "C P"]
+) -> Float[Array, ""]:
+    """Log density of the unconstrained position, Jacobian included.
 
     The volume element is |d Lambda / d W| = 2^D prod_i W_ii^i for Lambda = W^T W with W lower
     triangular (Muirhead 1982, theorem 2.1.9), and another W_ii for the logarithm of the diagonal.
     """
-    dim = nw.loc.shape[-1]
-    loc, log_diag, whitener = unpack(u, dim)
+    num, dim = nw.loc.shape
+    log_diag, whitener = unpack(coords, dim)
     log_det = jnp.sum(log_diag, axis=-1)
-    shift = einsum("kij,kj->ki", whitener, loc - nw.loc)
+    shift = einsum("kij,kj->ki", spread(whitener, num), loc - nw.loc)
     normal = (
         0.5 * dim * (jnp.log(nw.mean_precision) - LOG_2PI)
-        + log_det
+        + spread(log_det, num)
         - 0.5 * nw.mean_precision * jnp.sum(shift**2, axis=-1)
     )
     scaled = einsum("kij,kjl->kil", whitener, nw.rate_factor)
     wishart = (nw.dof - dim - 1.0) * log_det - 0.5 * jnp.sum(scaled**2, axis=(-2, -1)) - _log_normaliser(nw)
-    return normal + wishart + _log_jacobian(log_diag)
+    return jnp.sum(normal) + jnp.sum(wishart + log_jacobian(log_diag))
 
 
-def _log_normaliser(nw: NormalWishartParams) -> Float[Array, " K"]:
+def _log_normaliser(nw: NormalWishartParams) -> Float[Array, " C"]:
     """Log Z of the Wishart: nu D/2 log 2 - nu/2 log |B| + log Gamma_D(nu/2)."""
     dim = nw.loc.shape[-1]
     powers = 0.5 * nw.dof * dim * math.log(2.0) - nw.dof * log_diag_sum(nw.rate_factor)
     return powers + multigammaln(0.5 * nw.dof, dim)
 
 
-def _log_jacobian(log_diag: Float[Array, "K D"]) -> Float[Array, " K"]:
+def log_jacobian(log_diag: Float[Array, "C D"]) -> Float[Array, " C"]:
     """Log |d Lambda / d(log diag W, lower W)| = D log 2 + sum_i (i + 1) log W_ii."""
     dim = log_diag.shape[-1]
     power = jnp.arange(2, dim + 2, dtype=log_diag.dtype)
     return dim * math.log(2.0) + einsum("kd,d->k", log_diag, power)
 
 
-def _expected_log_diag(nw: NormalWishartParams) -> Float[Array, "K D"]:
+def _expected_log_diag(nw: NormalWishartParams) -> Float[Array, "C D"]:
     """E[log W_ii] = (digamma(h_i) + log 2)/2 - log L_ii."""
     half = _half_dofs(nw.dof, nw.loc.shape[-1])
     diag = jnp.diagonal(nw.rate_factor, axis1=-2, axis2=-1)
     return 0.5 * (digamma(half) + math.log(2.0)) - jnp.log(diag)
 
 
-def entropy(nw: NormalWishartParams) -> Float[Array, " K"]:
-    """-E[log_prob(u)] over positions, without cancelling terms of order N.
+def entropy(nw: NormalWishartParams) -> Float[Array, ""]:
+    """-E[log_prob] over positions, without cancelling terms of order N.
 
     E|W(mu - m)|^2 = D/kappa and E tr(B Lambda) = nu D; with h_i the half degrees of freedom and g =
-    `log_gamma_gap`, the Wishart's part of E[log_prob] is sum_i [g(h_i) - i digamma(h_i)/2]
-    - D(D-1)/4 (1 + log pi) - D^2/2 log 2 + D log|L|.
+    `log_gamma_gap`, the Wishart's part of E[log_prob] is sum_i [g(h_i) - (i + 1) digamma(h_i)/2]
+    - D(D-1)/4 (1 + log pi) - D(D+1)/2 log 2 + (D + 1) log|L|.
     """
-    dim = nw.loc.shape[-1]
+    num, dim = nw.loc.shape
     half = _half_dofs(nw.dof, dim)
     index = jnp.arange(1, dim + 1, dtype=half.dtype)[None]
-    normal = 0.5 * dim * (jnp.log(nw.mean_precision) - LOG_2PI - 1.0)
-    constant = 0.25 * dim * (dim - 1) * (1.0 + math.log(math.pi)) + 0.5 * dim**2 * math.log(2.0)
-    gammas = jnp.sum(log_gamma_gap(half) - 0.5 * index * digamma(half), axis=-1)
-    wishart = gammas - constant + dim * log_diag_sum(nw.rate_factor)
-    return -(normal + wishart + _log_jacobian(_expected_log_diag(nw)))
+    log_diag = _expected_log_diag(nw)
+    normal = 0.5 * dim * (jnp.log(nw.mean_precision) - LOG_2PI - 1.0) + spread(jnp.sum(log_diag, -1), num)
+    constant = 0.25 * dim * (dim - 1) * (1.0 + math.log(math.pi)) + 0.5 * dim * (dim + 1) * math.log(2.0)
+    gammas = jnp.sum(log_gamma_gap(half) - 0.5 * (index + 1.0) * digamma(half), axis=-1)
+    wishart = gammas - constant + (dim + 1.0) * log_diag_sum(nw.rate_factor)
+    return -(jnp.sum(normal) + jnp.sum(wishart + log_jacobian(log_diag)))
 
 
-def position_moments(nw: NormalWishartParams) -> tuple[Float[Array, "K P"], Float[Array, "K P"]]:
+@state
+class Moments:
+    """Exact means and standard deviations of means and coordinates."""
+
+    loc: Float[Array, "K D"]
+    loc_sd: Float[Array, "K D"]
+    coords: Float[Array, "C P"]
+    coords_sd: Float[Array, "C P"]
+
+
+def position_moments(nw: NormalWishartParams) -> Moments:
     """Exact means and standard deviations of every coordinate of the position.
 
     W = A L^-1 with A lower triangular, A_ii^2 ~ chi^2(nu - D + i), A_ij ~ N(0, 1) (Bartlett), and mu is a
     Student t with nu - D + 1 degrees of freedom.
     """
-    dim = nw.loc.shape[-1]
+    num, dim = nw.loc.shape
     inverse = tril_inverse(nw.rate_factor)
     half = _half_dofs(nw.dof, dim)
-    log_diag = _expected_log_diag(nw)
     log_diag_sd = 0.5 * jnp.sqrt(polygamma(1, half))
     # E[A_ii] = sqrt(2h) exp(s) and Var[A_ii] = 2h - E^2 = -2h (exp(2s) - 1), without cancellation.
     half_step = log_half_step(half)
@@ -230,12 +260,16 @@ def position_moments(nw: NormalWishartParams) -> tuple[Float[Array, "K P"], Floa
     above = jnp.cumsum(squares, axis=-2) - squares
     lower_sd = jnp.sqrt(variance_diag[:, :, None] * squares + above)
     variance = jnp.diagonal(einsum("kij,klj->kil", nw.rate_factor, nw.rate_factor), axis1=-2, axis2=-1)
-    scale = nw.mean_precision * jnp.maximum(nw.dof - dim - 1.0, 1.0)
-    mean = pack(nw.loc, log_diag, expected_diag[:, :, None] * inverse)
-    return mean, pack(jnp.sqrt(variance / scale[:, None]), log_diag_sd, lower_sd)
+    scale = nw.mean_precision * spread(jnp.maximum(nw.dof - dim - 1.0, 1.0), num)
+    return Moments(
+        loc=nw.loc,
+        loc_sd=jnp.sqrt(spread(variance, num) / scale[:, None]),
+        coords=pack(_expected_log_diag(nw), expected_diag[:, :, None] * inverse),
+        coords_sd=pack(log_diag_sd, lower_sd),
+    )
 
 
-def gaussian_fit(nw: NormalWishartParams) -> tuple[Float[Array, "K P"], Float[Array, "K P"]]:
+def gaussian_fit(nw: NormalWishartParams) -> Moments:
     """Mean and sd of independent Gaussians over the position, close in KL(Gaussians || posterior).
 
     Means are the posterior's. A factorised q that minimises that divergence has *conditional* sds, from the
@@ -243,32 +277,39 @@ def gaussian_fit(nw: NormalWishartParams) -> tuple[Float[Array, "K P"], Float[Ar
     log W_ii the marginal sd times sqrt(2/(1 + B_ii/L_ii^2)). Marginal sds would leave the ridge that
     correlated columns share.
     """
-    mean, sd = position_moments(nw)
-    dim = nw.loc.shape[-1]
+    found = position_moments(nw)
+    num, dim = nw.loc.shape
     inverse = tril_inverse(nw.rate_factor)
-    expected_precision = (nw.mean_precision * nw.dof)[:, None] * jnp.sum(inverse**2, axis=-2)
+    expected_diag = nw.dof[:, None] * jnp.sum(inverse**2, axis=-2)
+    expected_precision = nw.mean_precision[:, None] * spread(expected_diag, num)
     rate_diag = jnp.sum(nw.rate_factor**2, axis=-1)
     factor_diag = jnp.diagonal(nw.rate_factor, axis1=-2, axis2=-1)
-    log_diag_sd = sd[:, dim : 2 * dim] * jnp.sqrt(2.0 / (1.0 + rate_diag / factor_diag**2))
+    log_diag_sd = found.coords_sd[:, :dim] * jnp.sqrt(2.0 / (1.0 + rate_diag / factor_diag**2))
     lower_sd = jnp.broadcast_to(1.0 / jnp.sqrt(rate_diag)[:, None, :], nw.rate_factor.shape)
-    return mean, pack(1.0 / jnp.sqrt(expected_precision), log_diag_sd, lower_sd)
+    return Moments(
+        loc=found.loc,
+        loc_sd=1.0 / jnp.sqrt(expected_precision),
+        coords=found.coords,
+        coords_sd=pack(log_diag_sd, lower_sd),
+    )
 
 
-def sample(nw: NormalWishartParams, key: PRNGKey) -> Float[Array, "K P"]:
-    """One draw of every component's position, by Bartlett's decomposition. Not differentiable in nu."""
-    dim = nw.loc.shape[-1]
+def sample(nw: NormalWishartParams, key: PRNGKey) -> tuple[Float[Array, "K D"], Float[Array, "C P"]]:
+    """One draw of means and coordinates, by Bartlett's decomposition. Not differentiable in nu."""
+    num, dim = nw.loc.shape
+    matrices = nw.dof.shape[0]
     key_diag, key_normal = jax.random.split(key)
     dtype = nw.loc.dtype
     log_gamma: Array = jax.random.loggamma(key_diag, _half_dofs(nw.dof, dim), dtype=dtype)
     log_a = 0.5 * (log_gamma + math.log(2.0))
-    # D normals for the mean and D x D of which the strict lower triangle is used, in one call.
-    normal = jax.random.normal(key_normal, (nw.loc.shape[0], dim, dim + 1), dtype)
-    epsilon, noise = normal[:, :, -1], jnp.tril(normal[:, :, :-1], -1)
+    # D normals for each mean and D x D for each matrix, of which the strict lower triangle is used.
+    normal = jax.random.normal(key_normal, (num + matrices * dim, dim), dtype)
+    epsilon = normal[:num]
+    noise = jnp.tril(normal[num:].reshape(matrices, dim, dim), -1)
     bartlett = noise + jnp.exp(log_a)[:, :, None] * jnp.eye(dim, dtype=dtype)[None]
     inverse = tril_inverse(nw.rate_factor)
     whitener = einsum("kij,kjl->kil", bartlett, inverse)
     log_diag = log_a - jnp.log(jnp.diagonal(nw.rate_factor, axis1=-2, axis2=-1))
     # mu - m has covariance (kappa W^T W)^-1, so W (mu - m) sqrt(kappa) is standard normal.
-    shift = einsum("kij,kj->ki", tril_inverse(whitener), epsilon)
-    loc = nw.loc + shift / jnp.sqrt(nw.mean_precision)[:, None]
-    return pack(loc, log_diag, whitener)
+    shift = einsum("kij,kj->ki", spread(tril_inverse(whitener), num), epsilon)
+    return nw.loc + shift / jnp.sqrt(nw.mean_precision)[:, None], pack(log_diag, whitener)

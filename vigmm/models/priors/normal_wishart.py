@@ -1,4 +1,4 @@
-"""Component priors: what is believed of means and covariances before the data.
+"""The Normal-Wishart prior, and its counterpart for every covariance structure.
 
 A prior Spec is turned into arrays once per fit, in the standardised space the engine works in, and
 is then an *argument* of every estimator: a prior that follows the data never recompiles anything.
@@ -7,47 +7,25 @@ is then an *argument* of every estimator: a prior that follows the data never re
 from __future__ import annotations
 
 import math
-from typing import Any, Protocol
+from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
 from vigmm.core.errors import SpecError
-from vigmm.core.struct import require, spec, state
-from vigmm.models.covariance.normal_wishart import NormalWishartParams
+from vigmm.core.struct import require, spec
+from vigmm.models.covariance import Hyper, Structure, StructurePosition
+from vigmm.models.priors.base import DataScale, Frame
 
-__all__ = ["PRIORS", "ComponentPrior", "DataScale", "NormalWishart"]
-
-
-@state
-class DataScale:
-    """Moments of the data in original units and the affine map of the standardised space (float64).
-
-    z = (x - center) / scale.
-    """
-
-    mean: Float[np.ndarray, " D"]
-    cov: Float[np.ndarray, "D D"]
-    center: Float[np.ndarray, " D"]
-    scale: Float[np.ndarray, " D"]
-
-
-class ComponentPrior(Protocol):
-    """What a row of `PRIORS` can do."""
-
-    def build(self, data: DataScale, *, num_components: int, dtype: Any) -> Any:
-        """Hyperparameters in the standardised space."""
-        ...
-
-    def describe(self, built: Any, data: DataScale) -> dict[str, Any]:
-        """The hyperparameters in original units, JSON-ready."""
-        ...
+__all__ = ["NormalWishart"]
 
 
 @spec
 class NormalWishart:
     """Normal-Wishart prior: Lambda ~ Wishart(nu, B^-1), mu | Lambda ~ N(mean, (kappa Lambda)^-1).
+
+    Structures without a full matrix take their counterpart: variances have the marginals of the inverse
+    Wishart.
 
     B = (nu - D - 1) `covariance`, so that `covariance` is the expected covariance of a component. Left
     to itself it is the data's covariance divided by K^(2/D): K equal balls that tile the data's
@@ -78,12 +56,56 @@ class NormalWishart:
         require(self.dof is None or 0 < self.dof < math.inf, "dof", "> 0 and finite", self.dof)
         require(0 <= self.shrink <= 1, "shrink", "between 0 and 1", self.shrink)
 
-    def build(self, data: DataScale, *, num_components: int, dtype: Any) -> NormalWishartParams:
-        """The prior in the standardised space.
+    def refusal(self, structure: Structure) -> str | None:
+        """None where the structure has a conjugate algebra."""
+        return None if hasattr(structure, "natural") else "this covariance has no conjugate prior"
+
+    def check(self, structure: Structure) -> None:
+        """Fits every structure."""
+
+    def position_size(self, structure: Structure, dim: int) -> int:
+        """The structure's own."""
+        return structure.position_size(dim)
+
+    def shared_size(self, structure: Structure, dim: int) -> int:
+        """The structure's own."""
+        return structure.shared_size(dim)
+
+    def expand(
+        self, structure: Structure, built: Any, frame: Frame, u: StructurePosition
+    ) -> StructurePosition:
+        """The same coordinates."""
+        return u
+
+    def rank(self, u: StructurePosition) -> Array | None:
+        """Any order."""
+        return None
+
+    def contract(self, structure: Structure, u: StructurePosition) -> StructurePosition:
+        """The same coordinates."""
+        return u
+
+    def contract_scale(
+        self, structure: Structure, u: StructurePosition, sd: StructurePosition
+    ) -> StructurePosition:
+        """The same coordinates."""
+        return sd
+
+    def log_prob(
+        self, structure: Structure, built: Any, frame: Frame, u: StructurePosition
+    ) -> Float[Array, ""]:
+        """The structure's own form of the prior."""
+        return structure.log_prob(built, u)
+
+    def build(self, data: DataScale, *, structure: Structure, num_components: int, dtype: Any) -> Any:
+        """The prior in the standardised space, in the structure's own form.
 
         Raises:
             SpecError: if a given value does not fit the D columns of the data.
         """
+        return structure.prior(self._hyper(data, num_components), num_components, dtype)
+
+    def _hyper(self, data: DataScale, num_components: int) -> Hyper:
         dim = data.mean.shape[0]
         dof = dim + 2.0 if self.dof is None else self.dof
         require(dof > dim + 1, "dof", f"> D + 1 = {dim + 1} for data of {dim} columns", self.dof)
@@ -91,17 +113,13 @@ class NormalWishart:
         fits = mean.shape == (dim,) and (self.mean is None or bool(np.all(np.isfinite(mean))))
         require(fits, "mean", f"{dim} values, one per column, all finite", self.mean)
         cov = self._expected_covariance(data, num_components) * self.scale
-        factor = _factor((dof - dim - 1.0) * cov, self.covariance)
-
-        def repeat(value: Any) -> Array:
-            return jnp.asarray(np.repeat(np.asarray(value, np.float64)[None], num_components, axis=0), dtype)
-
-        return NormalWishartParams(
-            loc=repeat((mean - data.center) / data.scale),
-            mean_precision=repeat(self.mean_precision),
-            dof=repeat(dof),
-            rate_factor=repeat(factor),
-        )
+        try:
+            np.linalg.cholesky(cov)
+        except np.linalg.LinAlgError as error:
+            got = self.covariance or "the data's covariance"
+            raise SpecError("covariance", "positive definite", got) from error
+        loc = (mean - data.center) / data.scale
+        return Hyper(loc=loc, mean_precision=self.mean_precision, dof=dof, covariance=cov)
 
     def _expected_covariance(self, data: DataScale, num_components: int) -> Float[np.ndarray, "D D"]:
         dim = data.mean.shape[0]
@@ -122,26 +140,14 @@ class NormalWishart:
         tiles: np.ndarray = cov / num_components ** (2.0 / dim)
         return tiles
 
-    def describe(self, built: NormalWishartParams, data: DataScale) -> dict[str, Any]:
+    def describe(self, data: DataScale, *, num_components: int) -> dict[str, Any]:
         """The prior that was used, in original units, for the manifest."""
-        factor = np.asarray(built.rate_factor[0], np.float64)
-        dim = factor.shape[0]
-        dof = float(built.dof[0])
+        hyper = self._hyper(data, num_components)
         unit = np.outer(data.scale, data.scale)
         return {
             "kind": "normal_wishart",
-            "mean": (data.center + data.scale * np.asarray(built.loc[0], np.float64)).tolist(),
-            "mean_precision": float(built.mean_precision[0]),
-            "dof": dof,
-            "expected_covariance": (factor @ factor.T * unit / (dof - dim - 1.0)).tolist(),
+            "mean": (data.center + data.scale * hyper.loc).tolist(),
+            "mean_precision": hyper.mean_precision,
+            "dof": hyper.dof,
+            "expected_covariance": (hyper.covariance * unit).tolist(),
         }
-
-
-def _factor(rate: Float[np.ndarray, "D D"], given: object) -> Float[np.ndarray, "D D"]:
-    try:
-        return np.linalg.cholesky(rate)
-    except np.linalg.LinAlgError as error:
-        raise SpecError("covariance", "positive definite", given or "the data's covariance") from error
-
-
-PRIORS: dict[str, type[ComponentPrior]] = {"normal_wishart": NormalWishart}

@@ -1,0 +1,42 @@
+"""What families without closed forms do by drawing."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float
+
+from vigmm.core.typing import PRNGKey
+from vigmm.families.base import Family
+from vigmm.models import Mixture, Prior
+
+__all__ = ["log_predictive"]
+
+
+def log_predictive(
+    family: Family,
+    model: Mixture,
+    params: Any,
+    prior: Prior,
+    x: Float[Array, "B D"],
+    key: PRNGKey,
+    *,
+    num_draws: int,
+) -> Float[Array, "B KZ"]:
+    """Log (1/S) sum_s pi_k^s p(x_b | component k of draw s), one draw in memory at a time."""
+
+    def joint(one: PRNGKey) -> Float[Array, "B KZ"]:
+        u, _ = family.sample(model, params, one)
+        return model.log_joint(model.constrain(prior, u), x)
+
+    def add(total: Float[Array, "B KZ"], one: PRNGKey) -> tuple[Float[Array, "B KZ"], None]:
+        return jnp.logaddexp(total, joint(one)), None
+
+    shape = jax.eval_shape(joint, key)
+    none = jnp.full(shape.shape, -jnp.inf, shape.dtype)
+    total, _ = lax.scan(add, none, jax.random.split(key, num_draws))
+    return total - math.log(num_draws)

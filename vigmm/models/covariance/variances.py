@@ -1,0 +1,240 @@
+"""Variances without correlations: `Diag`, `TiedDiag`, `Spherical` and `TiedSpherical`.
+
+One precision for each column (diag) or for all columns (spherical), of each component or of all components
+(tied): four structures, one algebra of independent Normal-Gamma distributions.
+
+Under the same hyperparameters a variance has the prior that the diagonal of a full matrix has: the marginal
+of an inverse Wishart, Sigma_dd ~ InverseGamma((nu - D + 1)/2, B_dd / 2).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from jax.scipy.special import digamma
+from jaxtyping import Array, Float
+
+from vigmm.core.struct import spec, state
+from vigmm.core.typing import PRNGKey
+from vigmm.math.special import log_gamma_ratio
+from vigmm.models.covariance import normal_gamma as ng_math
+from vigmm.models.covariance.base import Hyper, Scales, StructurePosition
+from vigmm.models.covariance.normal_gamma import Natural, NormalGammaParams, gather, share
+
+__all__ = ["Diag", "Scaled", "Spherical", "TiedDiag", "TiedSpherical", "Variances"]
+
+
+@state
+class Scaled:
+    """K components with squared distance sum_d (rho_kd (x_d - loc_kd))^2."""
+
+    log_det: Float[Array, " K"]
+    root: Float[Array, "K D"]
+    loc: Float[Array, "K D"]
+
+
+@spec
+class Variances:
+    """Precisions with a Normal-Gamma prior or posterior.
+
+    Args:
+        tied: all components share their precisions.
+        spherical: all columns share one precision.
+    """
+
+    tied: bool = False
+    spherical: bool = False
+
+    def _per_component(self, dim: int) -> int:
+        return 1 if self.spherical else dim
+
+    def position_size(self, dim: int) -> int:
+        """Coordinates of one component: D, and its own precisions."""
+        return dim + (0 if self.tied else self._per_component(dim))
+
+    def shared_size(self, dim: int) -> int:
+        """Coordinates of the precisions that all share."""
+        return self._per_component(dim) if self.tied else 0
+
+    def _split(self, u: StructurePosition, dim: int) -> tuple[Float[Array, "K D"], Float[Array, "C E"]]:
+        loc, own = u.components[:, :dim], u.components[:, dim:]
+        return loc, u.shared[None] if self.tied else own
+
+    def _join(self, loc: Float[Array, "K D"], log_root: Float[Array, "C E"]) -> StructurePosition:
+        if self.tied:
+            return StructurePosition(components=loc, shared=log_root[0])
+        both = jnp.concatenate([loc, log_root], axis=-1)
+        return StructurePosition(components=both, shared=jnp.zeros((0,), loc.dtype))
+
+    # Reading a position -------------------------------------------------------------------
+
+    def constrain(self, u: StructurePosition, dim: int) -> Scaled:
+        """The components at position u."""
+        loc, log_root = self._split(u, dim)
+        log_root = share(log_root, loc)
+        return Scaled(log_det=jnp.sum(log_root, axis=-1), root=jnp.exp(log_root), loc=loc)
+
+    def moments(self, u: StructurePosition, dim: int) -> tuple[Float[Array, "K D"], Float[Array, "K D D"]]:
+        """Mean and covariance matrix of each component at position u."""
+        loc, log_root = self._split(u, dim)
+        variance = jnp.exp(-2.0 * share(log_root, loc))
+        return loc, variance[:, :, None] * jnp.eye(dim, dtype=loc.dtype)[None]
+
+    def marginal(self, u: StructurePosition, dim: int, seen: Float[Array, " D"]) -> Scaled:
+        """The components of the columns that are seen."""
+        whole = self.constrain(u, dim)
+        log_det = jnp.sum(jnp.log(whole.root) * seen[None], axis=-1)
+        return Scaled(log_det=log_det, root=whole.root * seen[None], loc=whole.loc)
+
+    def scales(self, u: StructurePosition, dim: int) -> Scales:
+        """Means and standard deviations: d sd / d log rho = -sd."""
+        loc, log_root = self._split(u, dim)
+        return Scales(loc=loc, log_sd=-log_root, correlation=None, log_jacobian=-jnp.sum(log_root))
+
+    def square(self, parts: Scaled, x: Float[Array, "B D"]) -> Float[Array, "B K"]:
+        """Squared distances, from differences: nothing cancels for a tight component far from the origin."""
+        return jnp.sum((parts.root[None] * (x[:, None, :] - parts.loc[None])) ** 2, axis=-1)
+
+    def prior(self, hyper: Hyper, num_components: int, dtype: Any) -> NormalGammaParams:
+        """Normal-Gamma with E[1/lambda] = the diagonal of the expected covariance, or its mean."""
+        dim = hyper.loc.shape[0]
+        variance = np.diag(hyper.covariance)
+        variance = np.mean(variance, keepdims=True) if self.spherical else variance
+        rows = 1 if self.tied else num_components
+        shape = np.full((rows, len(variance)), 0.5 * (hyper.dof - dim + 1.0))
+        rate = np.repeat(0.5 * (hyper.dof - dim - 1.0) * variance[None], rows, axis=0)
+        return NormalGammaParams(
+            loc=jnp.asarray(np.repeat(hyper.loc[None], num_components, axis=0), dtype),
+            mean_precision=jnp.full((num_components,), hyper.mean_precision, dtype),
+            shape=jnp.asarray(shape, dtype),
+            rate=jnp.asarray(rate, dtype),
+        )
+
+    def log_prob(self, prior: NormalGammaParams, u: StructurePosition) -> Float[Array, ""]:
+        """Log density of the position, Jacobian included."""
+        return ng_math.log_prob(prior, *self._split(u, prior.loc.shape[-1]))
+
+    # Conjugate algebra --------------------------------------------------------------------
+
+    def natural(self, prior: NormalGammaParams, centre: Float[Array, "K D"]) -> Natural:
+        """The prior in additive form about `centre`."""
+        return ng_math.to_natural(prior, centre)
+
+    def standard(self, natural: Natural) -> NormalGammaParams:
+        """The standard form of additive parameters."""
+        return ng_math.from_natural(natural)
+
+    def stats(
+        self, x: Float[Array, "B D"], weight: Float[Array, "B K"], centre: Float[Array, "K D"]
+    ) -> Natural:
+        """Weighted sufficient statistics about `centre`, shaped like the additive parameters."""
+        shifted = x[:, None, :] - centre[None]
+        scaled = weight[:, :, None] * shifted
+        count = jnp.sum(weight, axis=0)
+        num, dim = centre.shape
+        like = jnp.zeros((1 if self.tied else num, self._per_component(dim)), x.dtype)
+        return Natural(
+            count=count,
+            first=jnp.sum(scaled, axis=0),
+            second=0.5 * gather(jnp.sum(scaled * shifted, axis=0), like),
+            shape=0.5 * gather(jnp.broadcast_to(count[:, None], centre.shape), like),
+            centre=jnp.zeros_like(centre),
+        )
+
+    def order(self, natural: Natural, index: Array) -> Natural:
+        """The components in another order; shared precisions stay."""
+        own = slice(None) if self.tied else index
+        return Natural(
+            count=natural.count[index],
+            first=natural.first[index],
+            second=natural.second[own],
+            shape=natural.shape[own],
+            centre=natural.centre[index],
+        )
+
+    def expected(self, q: NormalGammaParams) -> Scaled:
+        """E_q[log N(x | mu_k, lambda_k)] as `Scaled` components.
+
+        = sum_d (digamma(alpha) - log beta)/2 - D/2 log 2 pi - D/(2 kappa) - sum_d alpha/beta (x - m)^2 / 2.
+        """
+        log_root = 0.5 * share(digamma(q.shape) - jnp.log(q.rate), q.loc)
+        log_det = jnp.sum(log_root, axis=-1) - 0.5 * q.loc.shape[-1] / q.mean_precision
+        return Scaled(log_det=log_det, root=jnp.sqrt(share(q.shape / q.rate, q.loc)), loc=q.loc)
+
+    def kl(self, q: NormalGammaParams, prior: NormalGammaParams) -> Float[Array, ""]:
+        """KL(q || prior)."""
+        return ng_math.kl(q, prior)
+
+    def entropy(self, q: NormalGammaParams) -> Float[Array, ""]:
+        """Entropy of the position under q."""
+        return ng_math.entropy(q)
+
+    def log_predictive(self, q: NormalGammaParams, x: Float[Array, "B D"]) -> Float[Array, "B K"]:
+        """Posterior predictive: one Student t for every precision, over the n columns that share it.
+
+        Gamma(a + n/2)/Gamma(a) (s/(2 pi b))^(n/2) (1 + s |x - m|^2/(2 b))^-(a + n/2), s = kappa/(kappa + 1).
+        """
+        num, dim = q.loc.shape
+        columns = dim // q.shape.shape[1]
+        shape = jnp.broadcast_to(q.shape, (num, q.shape.shape[1]))
+        rate = jnp.broadcast_to(q.rate, shape.shape)
+        shrink = (q.mean_precision / (q.mean_precision + 1.0))[:, None]
+        square = (x[:, None, :] - q.loc[None]) ** 2
+        if self.spherical:
+            square = jnp.sum(square, axis=-1, keepdims=True)
+        log_scale = jnp.log(shrink) - jnp.log(2.0 * jnp.pi * rate)
+        log_scale = log_gamma_ratio(shape, columns) + 0.5 * columns * log_scale
+        tail = (shape + 0.5 * columns)[None] * jnp.log1p((0.5 * shrink / rate)[None] * square)
+        return jnp.sum(log_scale[None] - tail, axis=-1)
+
+    def gaussian_fit(self, q: NormalGammaParams) -> tuple[StructurePosition, StructurePosition]:
+        """Mean and sd of independent Gaussians over the position that are close to q."""
+        log_root, log_root_sd = ng_math.log_root_moments(q)
+        precision = q.mean_precision[:, None] * share(q.shape / q.rate, q.loc)
+        return self._join(q.loc, log_root), self._join(1.0 / jnp.sqrt(precision), log_root_sd)
+
+    def sample(self, q: NormalGammaParams, key: PRNGKey) -> StructurePosition:
+        """One draw of the position from q."""
+        return self._join(*ng_math.sample(q, key))
+
+
+@spec
+class Diag:
+    """Every component has a variance for each column."""
+
+    @property
+    def structure(self) -> Variances:
+        """Normal-Gamma algebra."""
+        return Variances()
+
+
+@spec
+class TiedDiag:
+    """All components share one variance for each column."""
+
+    @property
+    def structure(self) -> Variances:
+        """Normal-Gamma algebra."""
+        return Variances(tied=True)
+
+
+@spec
+class Spherical:
+    """Every component has one variance: balls of different sizes."""
+
+    @property
+    def structure(self) -> Variances:
+        """Normal-Gamma algebra."""
+        return Variances(spherical=True)
+
+
+@spec
+class TiedSpherical:
+    """One variance for all components and columns: a k-means that knows its uncertainty."""
+
+    @property
+    def structure(self) -> Variances:
+        """Normal-Gamma algebra."""
+        return Variances(tied=True, spherical=True)

@@ -1,0 +1,169 @@
+"""Checks of a model against its data: posterior predictive statistics, and conflict between prior and data.
+
+A check compares a number T of the data with its distribution under the model; the share of replicates
+beyond it, on the nearer side and doubled, is the *tail probability*. It is a warning light, not a test of
+size alpha: posterior predictive ones tend to be conservative.
+
+References:
+    Gelman, Meng and Stern (1996), Statistica Sinica 6; Evans and Moshonov (2006), Bayesian Analysis 1.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import jax
+import numpy as np
+from jaxtyping import Float
+
+from vigmm.core import rng
+from vigmm.core.typing import PRNGKey
+from vigmm.families.conjugate import Posterior as Standard
+from vigmm.models import sticks
+from vigmm.models.covariance import StructurePosition
+
+if TYPE_CHECKING:
+    from vigmm.posterior.posterior import Posterior
+
+__all__ = ["Check", "predictive_checks", "prior_checks", "tail_probability"]
+
+_STATISTICS: dict[str, Callable[[Float[np.ndarray, "n D"]], Float[np.ndarray, " D"]]] = {
+    "mean": lambda x: x.mean(axis=0),
+    "sd": lambda x: x.std(axis=0),
+    "smallest": lambda x: x.min(axis=0),
+    "largest": lambda x: x.max(axis=0),
+    "skewness": lambda x: _standardised_moment(x, 3),
+    "kurtosis": lambda x: _standardised_moment(x, 4),
+}
+
+
+def _standardised_moment(x: Float[np.ndarray, "n D"], order: int) -> Float[np.ndarray, " D"]:
+    centred = x - x.mean(axis=0)
+    sd = centred.std(axis=0)
+    moment: np.ndarray = (centred**order).mean(axis=0) / np.where(sd > 0, sd, 1.0) ** order
+    return moment
+
+
+@dataclasses.dataclass(frozen=True)
+class Check:
+    """One number of the data against its distribution under the model.
+
+    Args:
+        name: what was compared.
+        column: the column it is of.
+        observed: in the data.
+        low: 5 % quantile under the model.
+        high: 95 % quantile under the model.
+        probability: two-sided tail probability, at least 2/(replicates + 1).
+    """
+
+    name: str
+    column: str
+    observed: float
+    low: float
+    high: float
+    probability: float
+
+
+def tail_probability(observed: float, replicated: Float[np.ndarray, " R"]) -> float:
+    """Twice the smaller share of replicates on either side, ties counted on both; never zero."""
+    count = len(replicated)
+    below = (1 + np.sum(replicated <= observed)) / (count + 1)
+    above = (1 + np.sum(replicated >= observed)) / (count + 1)
+    return float(min(1.0, 2.0 * min(below, above)))
+
+
+def _checks(
+    names: list[str],
+    columns: tuple[str, ...],
+    observed: Float[np.ndarray, "T D"],
+    replicated: Float[np.ndarray, "R T D"],
+) -> list[Check]:
+    found = []
+    for t, name in enumerate(names):
+        for d, column in enumerate(columns):
+            values = replicated[:, t, d]
+            low, high = np.quantile(values, [0.05, 0.95])
+            found.append(
+                Check(
+                    name=name,
+                    column=column,
+                    observed=float(observed[t, d]),
+                    low=float(low),
+                    high=float(high),
+                    probability=tail_probability(float(observed[t, d]), values),
+                )
+            )
+    return found
+
+
+def predictive_checks(
+    posterior: Posterior, x: Float[np.ndarray, "n D"], key: PRNGKey, *, replicates: int = 200
+) -> list[Check]:
+    """Mean, sd, extremes, skewness and kurtosis of every column, in the data and in replicated data sets.
+
+    Args:
+        posterior: the posterior.
+        x: rows, in the units of the data; a sample of some thousand is enough.
+        key: draws the replicates.
+        replicates: data sets of as many rows, each from a draw of the parameters of its own.
+    """
+    names = list(_STATISTICS)
+    observed = np.stack([_STATISTICS[name](x) for name in names])
+    draws = posterior.draw(rng.stream(key, "parameters"), replicates)
+    generator = np.random.default_rng(np.asarray(jax.random.key_data(key)).ravel().tolist())
+    low, high = x.min(axis=0), x.max(axis=0)
+    found = []
+    for s in range(replicates):
+        shares = np.append(draws.weights[s], draws.noise[s])
+        labels = generator.choice(len(shares), size=len(x), p=shares / shares.sum())
+        which = np.minimum(labels, len(shares) - 2)
+        factor = np.linalg.cholesky(draws.covariances[s])
+        stretch = posterior.model.likelihood.stretch(draws.own[s][which], generator)
+        noise = stretch[:, None] * generator.standard_normal(x.shape)
+        rows = draws.means[s][which] + np.einsum("nij,nj->ni", factor[which], noise)
+        uniform = low + (high - low) * generator.random(x.shape)
+        rows = np.where((labels == len(shares) - 1)[:, None], uniform, rows)
+        found.append(np.stack([_STATISTICS[name](rows) for name in names]))
+    return _checks(names, posterior.columns, observed, np.stack(found))
+
+
+def prior_checks(
+    posterior: Posterior, x: Float[np.ndarray, "n D"], key: PRNGKey, *, replicates: int = 500
+) -> list[Check] | None:
+    """Mean and sd of every column against their *prior* predictive: small probabilities mean conflict.
+
+    The prior predictive mean and sd of a large data set are those of the mixture that the prior draws. None
+    where the prior has no closed form to draw from.
+    """
+    model = posterior.model
+    if model.refusal() is not None or model.weights.num_hyper():
+        return None
+    prior, algebra, dim = posterior.prior, model.algebra, posterior.dim
+    standard = Standard(weights=prior.weights, components=prior.components)
+
+    @jax.jit
+    def draw(keys: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+        def one(key: PRNGKey) -> tuple[jax.Array, jax.Array, jax.Array]:
+            key_weights, key_components = jax.random.split(key)
+            u: StructurePosition = algebra.sample(standard.components, key_components)
+            means, covs = algebra.moments(u, dim)
+            logit = sticks.sample(standard.weights, key_weights)
+            num = model.num_components
+            log_weights = sticks.log_weights(logit, num, model.weights.num_sticks(num))
+            return jax.numpy.exp(log_weights), means, covs
+
+        found: tuple[jax.Array, jax.Array, jax.Array] = jax.vmap(one)(keys)
+        return found
+
+    with jax.enable_x64(posterior.dtype == "float64"):
+        weights, means, covs = map(np.asarray, draw(jax.random.split(key, replicates)))
+    weights = weights / weights.sum(axis=1, keepdims=True)
+    centre = np.einsum("sk,skd->sd", weights, means)
+    spread = np.einsum("skdd->skd", covs) + (means - centre[:, None]) ** 2
+    sd = np.sqrt(np.einsum("sk,skd->sd", weights, spread))
+    replicated = np.stack([posterior.center + posterior.scale * centre, posterior.scale * sd], axis=1)
+    observed = np.stack([x.mean(axis=0), x.std(axis=0)])
+    return _checks(["mean", "sd"], posterior.columns, observed, replicated.astype(np.float64))

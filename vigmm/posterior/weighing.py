@@ -1,0 +1,143 @@
+"""Draws of the parameters with their log densities under the model and under q, over all rows, in float64."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from vigmm.core import rng
+from vigmm.core.typing import Batch, PRNGKey
+from vigmm.data.sampler import Rows
+from vigmm.estimators import Objective
+from vigmm.estimators.sampling import log_densities
+from vigmm.families import Family
+from vigmm.models import Mixture, Position, Prior
+
+__all__ = ["block_names", "block_ratios", "positions", "ratios"]
+
+# Draws that one compiled call weighs: enough to fill the matrix products, few enough to keep memory small.
+_TOGETHER = 16
+
+
+@functools.partial(jax.jit, static_argnames=("model", "family", "block"))
+def _weigh(
+    model: Mixture,
+    family: Family,
+    params: Any,
+    prior: Prior,
+    rows: Rows,
+    keys: Array,
+    centre: Position | None,
+    index: Int[Array, ""],
+    *,
+    block: str | None,
+) -> tuple[Position, Array]:
+    """Positions and their log p(X, u) - log q(u).
+
+    With `block` only that leaf (of components: only row `index`) is drawn, and the rest is at `centre`.
+    """
+    batch = Batch(x=rows.x.astype(jnp.float64), weight=rows.weight.astype(jnp.float64))
+    u, log_q = jax.vmap(lambda key: family.sample(model, params, key))(keys)
+    if block is not None:
+        assert centre is not None
+        u = jax.vmap(lambda one: _only(one, centre, block, index))(u)
+        # Up to the other blocks' density at the centre, which is the same for every draw.
+        log_q = jax.vmap(lambda one: family.log_prob(model, params, one))(u)
+    found = log_densities(model, u, log_q, prior, batch, None)
+    return u, found.log_ratio
+
+
+def _only(u: Position, centre: Position, block: str, index: Int[Array, ""]) -> Position:
+    leaves = {"weights": centre.weights, "components": centre.components, "shared": centre.shared}
+    leaf = getattr(u, block)
+    leaves[block] = leaves[block].at[index].set(leaf[index]) if block == "components" else leaf
+    return Position(**leaves)
+
+
+def _keys(key: PRNGKey, first: int) -> Array:
+    keys: Array = jax.vmap(lambda i: rng.at_step(key, i))(first + jnp.arange(_TOGETHER, dtype=jnp.int32))
+    return keys
+
+
+def _double(tree: Any) -> Any:
+    return jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float64), tree)
+
+
+def ratios(
+    objective: Objective, params: Any, prior: Prior, rows: Rows, key: PRNGKey, num_draws: int
+) -> tuple[list[Position], Float[np.ndarray, " S"]]:
+    """`num_draws` draws in blocks of positions, and their log p(X, u) - log q(u), in standardised units."""
+    with jax.enable_x64(True):
+        params, prior = _double(params), _double(prior)
+        found = [
+            _weigh(
+                objective.model,
+                objective.family,
+                params,
+                prior,
+                rows,
+                _keys(key, first),
+                None,
+                jnp.zeros((), jnp.int32),
+                block=None,
+            )
+            for first in range(0, num_draws, _TOGETHER)
+        ]
+        return [u for u, _ in found], np.concatenate([np.asarray(log) for _, log in found])
+
+
+def block_names(model: Mixture, dim: int) -> list[tuple[str, int]]:
+    """The blocks of a position: the weights, every component, and what all components share."""
+    weights, _, shared = model.sizes(dim)
+    names = [("weights", 0)] if weights else []
+    names += [("components", k) for k in range(model.num_components)]
+    return names + ([("shared", 0)] if shared else [])
+
+
+def block_ratios(
+    objective: Objective,
+    params: Any,
+    prior: Prior,
+    rows: Rows,
+    key: PRNGKey,
+    num_draws: int,
+    centre: Position,
+    block: tuple[str, int],
+) -> Float[np.ndarray, " S"]:
+    """Log ratios of draws of one block with all others held at `centre`, up to a constant."""
+    with jax.enable_x64(True):
+        params, prior, centre = _double(params), _double(prior), _double(centre)
+        found = [
+            _weigh(
+                objective.model,
+                objective.family,
+                params,
+                prior,
+                rows,
+                _keys(key, first),
+                centre,
+                jnp.asarray(block[1], jnp.int32),
+                block=block[0],
+            )[1]
+            for first in range(0, num_draws, _TOGETHER)
+        ]
+        return np.concatenate([np.asarray(log) for log in found])
+
+
+def positions(blocks: list[Position], chosen: Int[np.ndarray, " n"]) -> Position:
+    """The chosen draws, with a leading axis."""
+    joined = [
+        np.concatenate([np.asarray(leaf) for leaf in leaves])
+        for leaves in zip(*map(_leaves, blocks), strict=True)
+    ]
+    weights, components, shared = (leaf[chosen] for leaf in joined)
+    return Position(weights=weights, components=components, shared=shared)
+
+
+def _leaves(u: Position) -> tuple[Array, Array, Array]:
+    return u.weights, u.components, u.shared
