@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 
 import jax
@@ -206,12 +207,24 @@ def textbook_kl(q, p, dim):
 @pytest.mark.parametrize("count", [0.0, 50.0])
 def test_kl(x64, dim, count):
     q, p = params(dim, count=count), params(dim, seed=5)
-    found = [float(nw.kl(component(q, k), component(p, k))) for k in range(K)]
+    found = [float(sum(nw.kl_parts(component(q, k), component(p, k)))) for k in range(K)]
     want = [textbook_kl(dense(q, k), dense(p, k), dim) for k in range(K)]
     np.testing.assert_allclose(found, want, rtol=1e-9)
     assert min(found) > 0
-    np.testing.assert_allclose(nw.kl(q, p), sum(want), rtol=1e-9)
-    np.testing.assert_allclose(nw.kl(q, q), 0.0, atol=1e-9)
+    np.testing.assert_allclose(sum(nw.kl_parts(q, p)), sum(want), rtol=1e-9)
+    np.testing.assert_allclose(sum(nw.kl_parts(q, q)), 0.0, atol=1e-9)
+
+
+def test_kl_of_means_and_of_covariances(x64):
+    """Each part is blind to what the other is about, given the same precisions."""
+    q = params(2)
+    moved = dataclasses.replace(q, loc=q.loc + 1.0, mean_precision=3.0 * q.mean_precision)
+    means, covariances = nw.kl_parts(q, moved)
+    assert float(means) > 0
+    np.testing.assert_allclose(covariances, 0.0, atol=1e-10)
+    means, covariances = nw.kl_parts(q, dataclasses.replace(q, dof=q.dof + 3.0))
+    np.testing.assert_allclose(means, 0.0, atol=1e-10)
+    assert float(covariances) > 0
 
 
 @pytest.fixture(scope="module")
@@ -287,7 +300,7 @@ def test_float32_is_close_to_float64(name, count):
         q, p = (
             jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf), dtype), tree) for tree in (double, prior)
         )
-        found = nw.kl(q, p) if name == "kl" else getattr(nw, name)(q)
+        found = sum(nw.kl_parts(q, p)) if name == "kl" else getattr(nw, name)(q)
         if name == "position_moments":
             found = [
                 jnp.concatenate(pair, axis=-1)

@@ -88,9 +88,11 @@ class Conjugate:
 
     def neg_kl(self, model: Mixture, posterior: Posterior, prior: Prior) -> dict[str, Float[Array, ""]]:
         """-KL(q || prior) in nats: the data-free terms of the bound."""
+        means, covariances = model.algebra.kl_parts(posterior.components, prior.components)
         return {
             "neg_kl_weights": -sticks.kl(posterior.weights, prior.weights),
-            "neg_kl_components": -model.algebra.kl(posterior.components, prior.components),
+            "neg_kl_means": -means,
+            "neg_kl_covariances": -covariances,
         }
 
     def sample(

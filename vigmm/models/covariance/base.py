@@ -154,8 +154,8 @@ class ConjugateStructure(Structure, Protocol):
         """Parts whose log density is the expected log density under q."""
         ...
 
-    def kl(self, q: Any, prior: Any) -> Float[Array, ""]:
-        """KL(q || prior), in nats."""
+    def kl_parts(self, q: Any, prior: Any) -> tuple[Float[Array, ""], Float[Array, ""]]:
+        """KL(q || prior) of means given covariances, on average, and of covariances; they add up."""
         ...
 
     def entropy(self, q: Any) -> Float[Array, ""]:

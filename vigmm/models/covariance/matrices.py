@@ -175,9 +175,11 @@ class Matrices:
         log_det = made.log_det - 0.5 * dim / q.mean_precision
         return Whitened(log_det=log_det, whitener=made.whitener, offset=made.offset)
 
-    def kl(self, q: NormalWishartParams, prior: NormalWishartParams) -> Float[Array, ""]:
-        """KL(q || prior)."""
-        return nw_math.kl(q, prior)
+    def kl_parts(
+        self, q: NormalWishartParams, prior: NormalWishartParams
+    ) -> tuple[Float[Array, ""], Float[Array, ""]]:
+        """KL(q || prior) of means given covariances, and of covariances."""
+        return nw_math.kl_parts(q, prior)
 
     def entropy(self, q: NormalWishartParams) -> Float[Array, ""]:
         """Entropy of the position under q."""

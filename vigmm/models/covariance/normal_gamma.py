@@ -33,7 +33,7 @@ __all__ = [
     "entropy",
     "from_natural",
     "gather",
-    "kl",
+    "kl_parts",
     "log_prob",
     "log_root_moments",
     "sample",
@@ -103,8 +103,8 @@ def from_natural(natural: Natural) -> NormalGammaParams:
     )
 
 
-def kl(q: NormalGammaParams, p: NormalGammaParams) -> Float[Array, ""]:
-    """KL(q || p) in nats, without cancelling terms of order N.
+def kl_parts(q: NormalGammaParams, p: NormalGammaParams) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    """KL(q || p) of means given precisions, on average, and of precisions; no terms of order N cancel.
 
     Gamma part, with g = `log_gamma_gap`: g(a) - a0 digamma(a) + log Gamma(a0) + a0 log(b/b0) + a b0/b.
     Normal part: (kappa0/kappa - 1 - log(kappa0/kappa))/2 + kappa0 E[lambda] (m - m0)^2 / 2 for every mean.
@@ -115,7 +115,7 @@ def kl(q: NormalGammaParams, p: NormalGammaParams) -> Float[Array, ""]:
     shift = p.mean_precision[:, None] * share(q.shape / q.rate, q.loc) * (q.loc - p.loc) ** 2
     # The first summand is the same for all columns; adding the shift gives it its column axis.
     normal = 0.5 * (ratio - 1.0 - jnp.log(ratio)) + 0.5 * shift
-    return jnp.sum(gammas + rates) + jnp.sum(normal)
+    return jnp.sum(normal), jnp.sum(gammas + rates)
 
 
 def log_prob(

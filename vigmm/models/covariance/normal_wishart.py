@@ -42,7 +42,7 @@ __all__ = [
     "expected_log_det",
     "from_natural",
     "gaussian_fit",
-    "kl",
+    "kl_parts",
     "log_jacobian",
     "log_prob",
     "pack",
@@ -130,8 +130,8 @@ def expected_log_det(nw: NormalWishartParams) -> Float[Array, " C"]:
     return psi + dim * math.log(2.0) - 2.0 * log_diag_sum(nw.rate_factor)
 
 
-def kl(q: NormalWishartParams, p: NormalWishartParams) -> Float[Array, ""]:
-    """KL(q || p) in nats, without cancelling terms of order N.
+def kl_parts(q: NormalWishartParams, p: NormalWishartParams) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    """KL(q || p) of means given precisions, on average, and of precisions; no terms of order N cancel.
 
     Wishart part, with h_i and p_i the half degrees of freedom of q and p and g = `log_gamma_gap`:
     sum_i [g(h_i) - p_i digamma(h_i) + log Gamma(p_i)] - D(D-1)/4 + nu_q tr(B_p B_q^-1)/2
@@ -149,7 +149,7 @@ def kl(q: NormalWishartParams, p: NormalWishartParams) -> Float[Array, ""]:
     shift = einsum("kij,kj->ki", spread(inverse, num), q.loc - p.loc)
     normal = 0.5 * dim * (ratio - 1.0 - jnp.log(ratio))
     normal = normal + 0.5 * p.mean_precision * spread(q.dof, num) * jnp.sum(shift**2, axis=-1)
-    return jnp.sum(wishart) + jnp.sum(normal)
+    return jnp.sum(normal), jnp.sum(wishart)
 
 
 def unpack(coords: Float[Array, "C P"], dim: int) -> tuple[Float[Array, "C D"], Float[Array, "C D D"]]:

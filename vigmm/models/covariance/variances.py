@@ -163,9 +163,11 @@ class Variances:
         log_det = jnp.sum(log_root, axis=-1) - 0.5 * q.loc.shape[-1] / q.mean_precision
         return Scaled(log_det=log_det, root=jnp.sqrt(share(q.shape / q.rate, q.loc)), loc=q.loc)
 
-    def kl(self, q: NormalGammaParams, prior: NormalGammaParams) -> Float[Array, ""]:
-        """KL(q || prior)."""
-        return ng_math.kl(q, prior)
+    def kl_parts(
+        self, q: NormalGammaParams, prior: NormalGammaParams
+    ) -> tuple[Float[Array, ""], Float[Array, ""]]:
+        """KL(q || prior) of means given covariances, and of covariances."""
+        return ng_math.kl_parts(q, prior)
 
     def entropy(self, q: NormalGammaParams) -> Float[Array, ""]:
         """Entropy of the position under q."""
