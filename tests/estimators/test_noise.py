@@ -173,6 +173,7 @@ def test_refusals(kind, num_samples, message):
 # The bound ------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_spread_draws_make_the_bound_quieter():
     """Quasi-Monte Carlo: the same mean, with less than 0.7 of the variance of independent draws."""
     place = near_optimum(2)
@@ -210,6 +211,7 @@ def test_mirrored_draws_near_the_optimum():
     assert 1.0 < low < 2.0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_standard_error_is_the_spread_of_the_bound(kind):
     """Its root mean square over keys, within 10 %; an upper bound where draws are spread evenly."""
@@ -250,6 +252,7 @@ def test_dreg_and_iwae_gradients_have_one_mean():
     np.testing.assert_allclose(value, same, rtol=1e-9)
 
 
+@pytest.mark.slow
 def test_more_draws_tighten_the_bound_up_to_the_evidence():
     """One component: ELBO < L_2 < L_8 < log p(X), where X is a multivariate Student t.
 

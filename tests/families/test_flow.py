@@ -153,6 +153,7 @@ def bound(family):
         return float(found.elbo), float(found.se)
 
 
+@pytest.mark.slow
 def test_fits_a_skewed_posterior_better_than_mean_field():
     (flow, flow_se), (plain, plain_se) = bound(FAMILY), bound(MeanField())
     assert flow_se < 0.1

@@ -157,6 +157,7 @@ def _fit():
     return x, vigmm.fit(x, model=model, family=family, train=config, dtype="float64")
 
 
+@pytest.mark.slow
 def test_the_guide_gives_numpyro_our_bound():
     """Trace_ELBO of exported model and guide is our ELBO, and a draw's log ratio agrees exactly."""
     x, fit = _fit()

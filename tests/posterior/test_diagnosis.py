@@ -76,6 +76,7 @@ def test_terms_sum_to_the_bound(diagnosis, fit):
     np.testing.assert_allclose(sum(diagnosis.terms.values()), fit.elbo.elbo, rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_a_q_that_is_too_narrow_is_found_out(fit):
     """Pseudo-counts multiplied by four: sds halved, ratios with a heavy tail."""
     inner = fit.posterior.params.components
