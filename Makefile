@@ -49,8 +49,7 @@ install: $(VENV)/.stamp-dev ## install the package and every tool for working on
 test: install ## run the tests, but not the slow ones
 	$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadgroup -m 'not slow' $(PYTEST_ARGS)
 
-# Apart, because a process can map only so many compiled programs (vm.max_map_count): one that has gone through
-# all contracts crashes inside the compiler soon after.
+# Apart: a process can map only so many compiled programs (see tests/conftest.py), and contracts compile the most.
 test-slow: install ## run the slow tests only
 	$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadgroup -m 'slow and contract' $(PYTEST_ARGS)
 	$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadgroup -m 'slow and not contract' $(PYTEST_ARGS)

@@ -7,6 +7,8 @@ no float64 and no accidental broadcast hides in the library. Users get neither f
 
 from __future__ import annotations
 
+import gc
+import itertools
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -80,3 +82,23 @@ def dtype(request: pytest.FixtureRequest) -> Iterator[np.dtype]:
     """Run the test in single and in double precision, and tell it which."""
     with jax.enable_x64(request.param == "float64"):
         yield np.dtype(request.param)
+
+
+# Linux lets a process have 65,530 memory mappings (vm.max_map_count), and a compiled program takes several: a
+# process that reaches the limit crashes inside the compiler.
+_MOST_MAPPINGS = 25_000
+_MAPPINGS = Path("/proc/self/maps")
+_EVERY = 10
+_finished = itertools.count(1)
+
+
+@pytest.fixture(autouse=True)
+def few_compiled_programs() -> Iterator[None]:
+    """Forget compiled programs when there are very many; whatever is used again is compiled again."""
+    yield
+    if next(_finished) % _EVERY == 0 and _MAPPINGS.exists():
+        with _MAPPINGS.open() as lines:
+            count = sum(1 for _ in lines)
+        if count > _MOST_MAPPINGS:
+            jax.clear_caches()
+            gc.collect()
