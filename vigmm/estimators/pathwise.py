@@ -69,7 +69,7 @@ class Pathwise:
 
     def final(self) -> Pathwise:
         """The same bound with -log q for the entropy, whose noise cancels near the optimum."""
-        return Pathwise(num_samples=1, entropy="stl", tile=self.tile)
+        return Pathwise(num_samples=1, entropy="sampled", tile=self.tile)
 
     def _value(
         self,
@@ -79,11 +79,9 @@ class Pathwise:
         prior: Prior,
         batch: Batch,
         key: PRNGKey,
-        *,
-        land: bool,
     ) -> tuple[Terms, Float[Array, ""]]:
         u, log_q = push(model, family, params, key, noise=self.noise, num_samples=self.num_samples)
-        if land and self.entropy == "stl":
+        if self.entropy == "stl":
             fixed = jax.lax.stop_gradient(params)
             log_q = jax.vmap(lambda one: family.log_prob(model, fixed, one))(u)
         found = log_densities(model, u, log_q, prior, batch, self.tile)
@@ -100,7 +98,7 @@ class Pathwise:
         self, model: Mixture, family: Family, params: Any, prior: Prior, batch: Batch, key: PRNGKey
     ) -> Terms:
         """The terms of equation (1)."""
-        return self._value(model, family, params, prior, batch, key, land=False)[0]
+        return self._value(model, family, params, prior, batch, key)[0]
 
     def estimate(
         self, model: Mixture, family: Family, params: Any, prior: Prior, batch: Batch, key: PRNGKey
@@ -108,7 +106,7 @@ class Pathwise:
         """Equation (1) and minus its gradient."""
 
         def loss(params: Any) -> tuple[Float[Array, ""], tuple[Terms, Float[Array, ""]]]:
-            terms, se = self._value(model, family, params, prior, batch, key, land=True)
+            terms, se = self._value(model, family, params, prior, batch, key)
             return -jax.tree.reduce(jnp.add, terms), (terms, jax.lax.stop_gradient(se))
 
         (value, (terms, se)), grads = jax.value_and_grad(loss, has_aux=True)(params)

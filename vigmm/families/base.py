@@ -10,7 +10,7 @@ from vigmm.core.struct import state
 from vigmm.core.typing import PRNGKey
 from vigmm.models import Mixture, Position, Prior
 
-__all__ = ["Blockwise", "Family", "Guess", "Reparameterised"]
+__all__ = ["Blockwise", "ClosedEntropy", "Family", "Guess", "Reparameterised"]
 
 
 @state

@@ -1,4 +1,4 @@
-"""What families without closed forms do by drawing."""
+"""What families that draw from noise share: their draws, and predictives without a closed form."""
 
 from __future__ import annotations
 
@@ -11,10 +11,24 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from vigmm.core.typing import PRNGKey
-from vigmm.families.base import Family
-from vigmm.models import Mixture, Prior
+from vigmm.families.base import Family, Reparameterised
+from vigmm.models import Mixture, Position, Prior
 
-__all__ = ["log_predictive"]
+__all__ = ["log_predictive", "sample", "size"]
+
+
+def size(loc: Any) -> int:
+    """How many coordinates a position has."""
+    return sum(leaf.size for leaf in jax.tree.leaves(loc))
+
+
+def sample(
+    family: Reparameterised, model: Mixture, params: Any, key: PRNGKey
+) -> tuple[Position, Float[Array, ""]]:
+    """One draw and its log q, from standard normal noise."""
+    # One call for all leaves: every call to the generator costs a second of compilation.
+    dtype = jax.tree.leaves(params.loc)[0].dtype
+    return family.push(model, params, jax.random.normal(key, (family.noise_size(model, params),), dtype))
 
 
 def log_predictive(

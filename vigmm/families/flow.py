@@ -89,7 +89,7 @@ class Flow:
 
     def noise_size(self, model: Mixture, params: FlowParams) -> int:
         """One number for each coordinate."""
-        return sum(leaf.size for leaf in jax.tree.leaves(params.loc))
+        return draws.size(params.loc)
 
     def push(
         self, model: Mixture, params: FlowParams, noise: Float[Array, " M"]
@@ -120,13 +120,11 @@ class Flow:
 
     def sample(self, model: Mixture, params: FlowParams, key: PRNGKey) -> tuple[Position, Float[Array, ""]]:
         """One draw and its log q."""
-        # One call for all leaves: every call to the generator costs a second of compilation.
-        noise = jax.random.normal(key, (self.noise_size(model, params),), params.loc.components.dtype)
-        return self.push(model, params, noise)
+        return draws.sample(self, model, params, key)
 
     def weights(self, model: Mixture, params: FlowParams) -> Float[Array, " K"]:
         """Weights at the position that zero noise makes."""
-        still = jnp.zeros((self.noise_size(model, params),), params.loc.components.dtype)
+        still = jnp.zeros_like(ravel_pytree(params.loc)[0])
         return jnp.exp(model.log_weights(self.push(model, params, still)[0]))
 
     def log_predictive(

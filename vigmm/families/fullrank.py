@@ -55,7 +55,7 @@ class FullRank:
 
     def noise_size(self, model: Mixture, params: FullRankParams) -> int:
         """One number for each coordinate."""
-        return sum(leaf.size for leaf in jax.tree.leaves(params.loc))
+        return draws.size(params.loc)
 
     def push(
         self, model: Mixture, params: FullRankParams, noise: Float[Array, " M"]
@@ -88,10 +88,7 @@ class FullRank:
         self, model: Mixture, params: FullRankParams, key: PRNGKey
     ) -> tuple[Position, Float[Array, ""]]:
         """One draw and its log q."""
-        # One call for all leaves: every call to the generator costs a second of compilation.
-        dtype = jax.tree.leaves(params.loc)[0].dtype
-        noise = jax.random.normal(key, (self.noise_size(model, params),), dtype)
-        return self.push(model, params, noise)
+        return draws.sample(self, model, params, key)
 
     def weights(self, model: Mixture, params: FullRankParams) -> Float[Array, " K"]:
         """Weights at the central position."""

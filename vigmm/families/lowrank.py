@@ -62,8 +62,7 @@ class LowRank:
 
     def noise_size(self, model: Mixture, params: LowRankParams) -> int:
         """One number for each coordinate and each factor."""
-        size: int = sum(leaf.size for leaf in jax.tree.leaves(params.loc))
-        return size + self.rank
+        return draws.size(params.loc) + self.rank
 
     def push(
         self, model: Mixture, params: LowRankParams, noise: Float[Array, " MR"]
@@ -104,10 +103,7 @@ class LowRank:
         self, model: Mixture, params: LowRankParams, key: PRNGKey
     ) -> tuple[Position, Float[Array, ""]]:
         """One draw and its log q."""
-        # One call for all leaves: every call to the generator costs a second of compilation.
-        dtype = jax.tree.leaves(params.loc)[0].dtype
-        noise = jax.random.normal(key, (self.noise_size(model, params),), dtype)
-        return self.push(model, params, noise)
+        return draws.sample(self, model, params, key)
 
     def weights(self, model: Mixture, params: LowRankParams) -> Float[Array, " K"]:
         """Weights at the central position."""

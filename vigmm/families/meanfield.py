@@ -52,7 +52,7 @@ class MeanField:
 
     def noise_size(self, model: Mixture, params: MeanFieldParams) -> int:
         """One number for each coordinate."""
-        return sum(leaf.size for leaf in jax.tree.leaves(params.loc))
+        return draws.size(params.loc)
 
     def push(
         self, model: Mixture, params: MeanFieldParams, noise: Float[Array, " M"]
@@ -84,10 +84,7 @@ class MeanField:
         self, model: Mixture, params: MeanFieldParams, key: PRNGKey
     ) -> tuple[Position, Float[Array, ""]]:
         """One draw and its log q."""
-        # One call for all leaves: every call to the generator costs a second of compilation.
-        dtype = jax.tree.leaves(params.loc)[0].dtype
-        noise = jax.random.normal(key, (self.noise_size(model, params),), dtype)
-        return self.push(model, params, noise)
+        return draws.sample(self, model, params, key)
 
     def weights(self, model: Mixture, params: MeanFieldParams) -> Float[Array, " K"]:
         """Weights at the central position."""

@@ -20,7 +20,6 @@ from jaxtyping import Float
 
 from vigmm.core import rng
 from vigmm.core.typing import PRNGKey
-from vigmm.families.conjugate import Posterior as Standard
 from vigmm.models import sticks
 from vigmm.models.covariance import StructurePosition
 
@@ -142,15 +141,14 @@ def prior_checks(
     if model.refusal() is not None or model.weights.num_hyper():
         return None
     prior, algebra, dim = posterior.prior, model.algebra, posterior.dim
-    standard = Standard(weights=prior.weights, components=prior.components)
 
     @jax.jit
     def draw(keys: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
         def one(key: PRNGKey) -> tuple[jax.Array, jax.Array, jax.Array]:
             key_weights, key_components = jax.random.split(key)
-            u: StructurePosition = algebra.sample(standard.components, key_components)
+            u: StructurePosition = algebra.sample(prior.components, key_components)
             means, covs = algebra.moments(u, dim)
-            logit = sticks.sample(standard.weights, key_weights)
+            logit = sticks.sample(prior.weights, key_weights)
             num = model.num_components
             log_weights = sticks.log_weights(logit, num, model.weights.num_sticks(num))
             return jax.numpy.exp(log_weights), means, covs

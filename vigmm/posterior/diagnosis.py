@@ -161,8 +161,7 @@ def diagnose(
     draws = int(np.clip(_BUDGET / cost, _FEWEST, _MOST)) if num_draws is None else num_draws
     require(draws >= 2, "num_draws", ">= 2", num_draws)
     params, prior = posterior.params, posterior.prior
-    found, log_ratios = weighing.ratios(objective, params, prior, rows, rng.stream(key, "ratios"), draws)
-    positions = weighing.positions(found, np.arange(len(log_ratios)))
+    positions, log_ratios = weighing.ratios(objective, params, prior, rows, rng.stream(key, "ratios"), draws)
     weights = smooth(log_ratios - log_volume(rows, posterior.scale))
     blocks = _blocks(objective, posterior, rows, key, positions)
     sizes = from_positions(posterior, positions)
@@ -228,8 +227,15 @@ def _blocks(
         label = f"component {index}" if name == "components" else name
         count = int(np.clip(_BUDGET / cost / (model.num_components + 1), _FEWEST, _BLOCK_DRAWS))
         stream = rng.stream(key, f"block {label}")
-        log_ratios = weighing.block_ratios(
-            objective, posterior.params, posterior.prior, rows, stream, count, centre, (name, index)
+        _, log_ratios = weighing.ratios(
+            objective,
+            posterior.params,
+            posterior.prior,
+            rows,
+            stream,
+            count,
+            centre=centre,
+            block=(name, index),
         )
         found[label] = smooth(log_ratios - log_ratios.max()).khat
     return found

@@ -132,7 +132,8 @@ def score_blocks(
     source = conform(data, posterior.columns)
     standardizer = Standardizer(center=posterior.center, scale=posterior.scale)
     key = rng.stream(rng.root_key(posterior.seed), "predict")
-    waiting: tuple[int, int, dict[str, Array]] | None = None
+    log_scale = np.log(posterior.scale)
+    waiting: tuple[int, Float[np.ndarray, " n"], dict[str, Array]] | None = None
     for start, block in blocks(source, size=chunk):
         missing = posterior.model.missing
         check_finite(block, source, start=start, missing=missing)
@@ -152,7 +153,9 @@ def score_blocks(
             )
         if waiting is not None:
             yield waiting[0], _finished(posterior, source, *waiting)
-        waiting = start, len(block), scores
+        # Of what each row has: log p(x) = log p(z) - volume.
+        whole = np.full(len(block), log_scale.sum())
+        waiting = start, ~np.isnan(block) @ log_scale if missing else whole, scores
     if waiting is not None:
         yield waiting[0], _finished(posterior, source, *waiting)
 
@@ -192,18 +195,19 @@ def _with_patterns(prior: Prior, block: Float[np.ndarray, "n D"]) -> Prior:
 
 
 def _finished(
-    posterior: Posterior, source: Source, start: int, rows: int, scores: dict[str, Array]
+    posterior: Posterior,
+    source: Source,
+    start: int,
+    volume: Float[np.ndarray, " n"],
+    scores: dict[str, Array],
 ) -> Assignments:
     """Scores of one chunk on the host, without the padding and in the units of the data."""
-    host = {name: np.asarray(value)[:rows] for name, value in scores.items()}
+    host = {name: np.asarray(value)[: len(volume)] for name, value in scores.items()}
     finite = np.isfinite(host["log_density"])
     if not finite.all():
         raise _unusable(posterior, source, start + int(np.argmin(finite)))
     single = posterior.dtype == "float32" or source.dtype in (np.float32, np.float16)
     dtype = np.dtype("float32" if single else "float64")
-    volume: Any = float(np.log(posterior.scale).sum())
-    if posterior.model.missing:
-        volume = (~np.isnan(np.asarray(source[start : start + rows], np.float64))) @ np.log(posterior.scale)
     resp = host.get("responsibilities")
     return Assignments(
         component=host["component"],

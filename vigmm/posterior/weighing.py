@@ -18,7 +18,7 @@ from vigmm.estimators.sampling import log_densities
 from vigmm.families import Family
 from vigmm.models import Mixture, Position, Prior
 
-__all__ = ["block_names", "block_ratios", "positions", "ratios"]
+__all__ = ["block_names", "ratios"]
 
 # Draws that one compiled call weighs: enough to fill the matrix products, few enough to keep memory small.
 _TOGETHER = 16
@@ -69,26 +69,33 @@ def _double(tree: Any) -> Any:
 
 
 def ratios(
-    objective: Objective, params: Any, prior: Prior, rows: Rows, key: PRNGKey, num_draws: int
-) -> tuple[list[Position], Float[np.ndarray, " S"]]:
-    """`num_draws` draws in blocks of positions, and their log p(X, u) - log q(u), in standardised units."""
+    objective: Objective,
+    params: Any,
+    prior: Prior,
+    rows: Rows,
+    key: PRNGKey,
+    num_draws: int,
+    *,
+    centre: Position | None = None,
+    block: tuple[str, int] | None = None,
+) -> tuple[Position, Float[np.ndarray, " S"]]:
+    """Draws with a leading axis, and their log p(X, u) - log q(u), in standardised units.
+
+    With `block`, only that block is drawn and all others are held at `centre`: log ratios up to a constant.
+    """
+    name, number = block or (None, 0)
     with jax.enable_x64(True):
-        params, prior = _double(params), _double(prior)
+        params, prior, centre = _double(params), _double(prior), _double(centre)
+        index = jnp.asarray(number, jnp.int32)
+        model, family = objective.model, objective.family
         found = [
-            _weigh(
-                objective.model,
-                objective.family,
-                params,
-                prior,
-                rows,
-                _keys(key, first),
-                None,
-                jnp.zeros((), jnp.int32),
-                block=None,
-            )
+            _weigh(model, family, params, prior, rows, _keys(key, first), centre, index, block=name)
             for first in range(0, num_draws, _TOGETHER)
         ]
-        return [u for u, _ in found], np.concatenate([np.asarray(log) for _, log in found])
+        drawn: tuple[Position, Any] = jax.tree.map(
+            lambda *parts: np.concatenate([np.asarray(part) for part in parts]), *found
+        )
+    return drawn
 
 
 def block_names(model: Mixture, dim: int) -> list[tuple[str, int]]:
@@ -97,47 +104,3 @@ def block_names(model: Mixture, dim: int) -> list[tuple[str, int]]:
     names = [("weights", 0)] if weights else []
     names += [("components", k) for k in range(model.num_components)]
     return names + ([("shared", 0)] if shared else [])
-
-
-def block_ratios(
-    objective: Objective,
-    params: Any,
-    prior: Prior,
-    rows: Rows,
-    key: PRNGKey,
-    num_draws: int,
-    centre: Position,
-    block: tuple[str, int],
-) -> Float[np.ndarray, " S"]:
-    """Log ratios of draws of one block with all others held at `centre`, up to a constant."""
-    with jax.enable_x64(True):
-        params, prior, centre = _double(params), _double(prior), _double(centre)
-        found = [
-            _weigh(
-                objective.model,
-                objective.family,
-                params,
-                prior,
-                rows,
-                _keys(key, first),
-                centre,
-                jnp.asarray(block[1], jnp.int32),
-                block=block[0],
-            )[1]
-            for first in range(0, num_draws, _TOGETHER)
-        ]
-        return np.concatenate([np.asarray(log) for log in found])
-
-
-def positions(blocks: list[Position], chosen: Int[np.ndarray, " n"]) -> Position:
-    """The chosen draws, with a leading axis."""
-    joined = [
-        np.concatenate([np.asarray(leaf) for leaf in leaves])
-        for leaves in zip(*map(_leaves, blocks), strict=True)
-    ]
-    weights, components, shared = (leaf[chosen] for leaf in joined)
-    return Position(weights=weights, components=components, shared=shared)
-
-
-def _leaves(u: Position) -> tuple[Array, Array, Array]:
-    return u.weights, u.components, u.shared
