@@ -36,7 +36,7 @@ def test_a_fit_tells_how_it_ended_and_is_json_ready(fitted):
     assert manifest["data"]["rows"] == len(rows)
     assert manifest["outcome"]["status"] == fit.outcome.status.value
     assert manifest["prior"]["mean"] == pytest.approx(rows.mean(0).tolist(), rel=1e-5)
-    assert set(manifest["seconds"]) == {"read", "start", "train", "evaluate"}
+    assert set(manifest["seconds"]) == {"read", "start", "search", "settle", "train", "evaluate"}
 
 
 def test_clusters_are_found_and_everything_is_in_the_units_of_the_data(fitted):
@@ -81,13 +81,15 @@ def test_rows_of_weight_zero_are_as_good_as_absent_and_weights_count_rows():
     rows = two_clusters()
     far = np.concatenate([rows, np.full((50, 2), 1e4)])
     full = vigmm.Train(batch_size=4096, min_steps=40, holdout=0, tolerance=0)
-    weighted = vigmm.fit(far, model=MODEL, train=full, sample_weight=np.r_[np.ones(1000), np.zeros(50)])
+    weighted = vigmm.fit(
+        far, model=MODEL, train=full, moves=None, sample_weight=np.r_[np.ones(1000), np.zeros(50)]
+    )
     # Same number of rows, so the start sees the same arrays but for those of weight 0.
     assert np.abs(weighted.posterior.means).max() < 100
     assert weighted.elbo.per_row == pytest.approx(
-        vigmm.fit(rows, model=MODEL, train=full).elbo.per_row, abs=0.05
+        vigmm.fit(rows, model=MODEL, train=full, moves=None).elbo.per_row, abs=0.05
     )
-    double = vigmm.fit(rows, model=MODEL, train=full, sample_weight=np.full(1000, 2.0))
+    double = vigmm.fit(rows, model=MODEL, train=full, moves=None, sample_weight=np.full(1000, 2.0))
     assert double.elbo.elbo < 1.9 * weighted.elbo.elbo < 0
 
 
@@ -102,7 +104,7 @@ def test_a_full_batch_takes_whole_coordinate_steps():
 def test_float64_needs_no_global_setting():
     import jax
 
-    fit = vigmm.fit(two_clusters(), model=MODEL, train=TRAIN, dtype="float64")
+    fit = vigmm.fit(two_clusters(), model=MODEL, train=TRAIN, moves=None, dtype="float64")
     assert fit.posterior.params.weights.a.dtype == np.float64
     assert not jax.config.jax_enable_x64
 

@@ -194,6 +194,7 @@ def smoke(folder, *methods):
     assert all(f"`{method}`" in table for method in methods)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_the_runner_runs(tmp_path):
     smoke(tmp_path, "vigmm_natural")

@@ -9,6 +9,8 @@ import pytest
 
 
 @pytest.mark.e2e
+@pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_python_blocks_run(root, tmp_path, monkeypatch):
     pytest.importorskip("sklearn")
     pytest.importorskip("PIL")

@@ -36,15 +36,21 @@ _EXPORTS = {
     "Importance": "vigmm.estimators",
     "Independent": "vigmm.models",
     "KMeansStart": "vigmm.train",
+    "LabelsStart": "vigmm.train",
     "LowRank": "vigmm.families",
     "MeanField": "vigmm.families",
+    "MeansStart": "vigmm.train",
+    "Memoized": "vigmm.optim",
     "Mixture": "vigmm.models",
+    "ModelStart": "vigmm.train",
+    "Moves": "vigmm.train",
     "Natural": "vigmm.estimators",
     "Noise": "vigmm.models",
     "NormalWishart": "vigmm.models",
     "Outcome": "vigmm.core.outcome",
     "Pathwise": "vigmm.estimators",
     "PitmanYor": "vigmm.models",
+    "RandomStart": "vigmm.train",
     "Posterior": "vigmm.posterior",
     "RobbinsMonro": "vigmm.optim",
     "Score": "vigmm.estimators",
@@ -88,9 +94,14 @@ __all__ = [
     "Importance",
     "Independent",
     "KMeansStart",
+    "LabelsStart",
     "LowRank",
     "MeanField",
+    "MeansStart",
+    "Memoized",
     "Mixture",
+    "ModelStart",
+    "Moves",
     "Natural",
     "Noise",
     "NormalWishart",
@@ -98,6 +109,7 @@ __all__ = [
     "Pathwise",
     "PitmanYor",
     "Posterior",
+    "RandomStart",
     "RobbinsMonro",
     "Score",
     "Sgd",
@@ -150,7 +162,7 @@ if TYPE_CHECKING:
     )
     from vigmm.optim import Adam, Averaged, Fisher, RobbinsMonro, Sgd
     from vigmm.posterior import Diagnosis, Posterior, load
-    from vigmm.train import KMeansStart, Train
+    from vigmm.train import KMeansStart, LabelsStart, MeansStart, ModelStart, Moves, RandomStart, Train
 
 
 def __getattr__(name: str) -> Any:

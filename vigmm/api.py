@@ -25,15 +25,32 @@ from vigmm.fitted import Context, Fit
 from vigmm.manifest import describe
 from vigmm.models import DataScale, Mixture, Prior
 from vigmm.optim import OPTIMIZERS, Optimizer
-from vigmm.posterior import Posterior
+from vigmm.posterior import Posterior, load
 from vigmm.posterior import elbo as evaluate_elbo
 from vigmm.posterior.units import log_volume
 from vigmm.reporting import Clock, InDataUnits, holdout_density, in_data_units
-from vigmm.train import KMeansStart, Progress, Start, Train, first_params
+from vigmm.train import (
+    KMeansStart,
+    Moves,
+    Origin,
+    Progress,
+    Start,
+    Train,
+    first_params,
+    memory,
+    movable,
+    plan,
+    search,
+    settle,
+)
 from vigmm.train import train as run_training
 from vigmm.train.interrupt import Interrupt
 
 __all__ = ["Fit", "as_source", "default_estimator", "default_optimizer", "fit"]
+
+
+# A Spec: it cannot be changed, so all calls may share it.
+_MOVES = Moves()
 
 
 def default_estimator(family: Family) -> Estimator:
@@ -67,6 +84,7 @@ def fit(
     optimizer: Optimizer | None = None,
     start: Start | None = None,
     train: Train | None = None,
+    moves: Moves | None = _MOVES,
     seed: int = 0,
     dtype: Literal["float32", "float64"] = "float32",
     sample_weight: Float[np.ndarray, " N"] | None = None,
@@ -86,6 +104,8 @@ def fit(
         optimizer: by default what suits the estimator, on minibatches or on the full batch.
         start: where q starts.
         train: batches, budget and stopping.
+        moves: how the number of components is searched for; ``None`` keeps those that the start made. Models
+            without a conjugate posterior keep them too.
         seed: fixes every random choice.
         dtype: float type of the computation.
         sample_weight: a non-negative weight for each row: how many rows it counts for.
@@ -113,6 +133,7 @@ def fit(
         optimizer=optimizer,
         start=start or KMeansStart(),
         config=train or Train(),
+        moves=moves,
         seed=seed,
         dtype=dtype,
     )
@@ -126,6 +147,7 @@ class _Recipe:
     optimizer: Optimizer | None
     start: Start
     config: Train
+    moves: Moves | None
     seed: int
     dtype: str
 
@@ -146,7 +168,7 @@ def _fit(
     if model.missing:
         moments, patterns = observed_moments(source, weight=weight)
     else:
-        moments = compute_moments(source, weight=weight)
+        moments = compute_moments(source, weight=weight).typical(np.dtype(dtype))
     standardizer = Standardizer.from_moments(moments)
     scale = _data_scale(moments, standardizer, patterns)
     surrogate = model.surrogate
@@ -165,7 +187,8 @@ def _fit(
         )
         why = f"{must}: with minibatches {name} is not a bound"
         require(full_batch, "train.batch_size", why, config.batch_size)
-    optimizer = recipe.optimizer or default_optimizer(objective.estimator, full_batch=full_batch)
+    optimizer, config = plan(objective, recipe.optimizer, config, recipe.moves, rows=len(rows.x))
+    memory.check(objective, optimizer)
     total_weight = float(np.sum(np.asarray(rows.weight, np.float64)))
     log_scale = log_volume(rows, standardizer.scale) / total_weight
     if progress is not None:
@@ -174,13 +197,35 @@ def _fit(
 
     # Where a run starts, a missing value is at its column's mean.
     filled = Rows(x=jnp.nan_to_num(rows.x), weight=rows.weight) if model.missing else rows
-    first = recipe.start.first(
-        surrogate, family, surrogate_prior, filled, rng.stream(root, "start"),
+    origin = Origin(
+        index=chosen, num_rows=len(source), center=standardizer.center, scale=standardizer.scale, load=load
+    )
+    key = rng.stream(root, "start")
+    started = recipe.start.first(surrogate, surrogate_prior, filled, key, origin)
+    first, rows_seen, notes = started.params, started.rows_seen, {"start": started.notes}
+    jax.block_until_ready(first)  # type: ignore[no-untyped-call]
+    clock.lap("start")
+    conjugate, searched = isinstance(family, Conjugate), movable(objective, recipe.moves)
+    if searched is not None:
+        found = search(
+            searched, model, lambda slots: model.build_prior(scale, dtype=np.dtype(dtype), slots=slots),
+            first, rows, rng.stream(root, "moves"), max_seconds=config.max_seconds,
+            progress=progress, interrupt=interrupt,
+        )  # fmt: skip
+        first, rows_seen, notes["moves"] = found.params, found.rows_seen, found.notes
+        # From here on the model is the one that was found: what it has no use for is not computed.
+        prior = model.build_prior(scale, dtype=np.dtype(dtype), slots=found.num_components)
+        model = surrogate = dataclasses.replace(model, num_components=found.num_components)
+        objective, surrogate_prior = dataclasses.replace(objective, model=model), prior
+        clock.lap("search")
+    first = settle(
+        surrogate, surrogate_prior, first, filled, rng.stream(key, "path"),
+        passes=0 if conjugate else recipe.start.passes, rows_seen=rows_seen,
         config=config, progress=progress, interrupt=interrupt,
     )  # fmt: skip
     params = first_params(model, family, prior, first, surrogate_prior)
     jax.block_until_ready(params)  # type: ignore[no-untyped-call]
-    clock.lap("start")
+    clock.lap("settle")
     result = run_training(
         objective, optimizer, params, prior, rows, holdout, rng.stream(root, "fit"),
         config=config, progress=progress, interrupt=interrupt,
@@ -206,8 +251,9 @@ def _fit(
     metrics = in_data_units(result.metrics, total_weight, log_scale)
     manifest = describe(
         source=source,
-        recipe=dataclasses.replace(recipe, optimizer=optimizer),
-        prior=model.prior.describe(scale, num_components=model.num_components),
+        recipe=dataclasses.replace(recipe, optimizer=optimizer, config=config),
+        notes=notes,
+        prior=model.prior.describe(scale, num_components=recipe.objective.model.num_components),
         outcome=result.outcome,
         elbo=bound,
         holdout=density,

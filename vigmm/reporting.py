@@ -68,10 +68,10 @@ class InDataUnits:
     def update(self, step: int, values: dict[str, float]) -> None:
         """Passed on in the units of the data."""
         elbo = values["elbo"] - self._weight * self._log_scale
-        holdout = values["holdout"] - self._log_scale
-        self._inner.update(
-            step, {**values, "elbo": elbo, "elbo_per_row": elbo / self._weight, "holdout": holdout}
-        )
+        shown = {**values, "elbo": elbo, "elbo_per_row": elbo / self._weight}
+        if "holdout" in values:
+            shown["holdout"] = values["holdout"] - self._log_scale
+        self._inner.update(step, shown)
 
     def finish(self) -> None:
         """Passed on."""

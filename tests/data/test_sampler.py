@@ -47,6 +47,16 @@ def test_an_epoch_holds_every_row_once(n: int, size: int, number: int) -> None:
     assert sampler.rows_per_batch(n) <= size
 
 
+def test_without_reshuffling_a_batch_is_the_same_rows_in_every_epoch() -> None:
+    sampler, data = Minibatch(3, reshuffle=False), numbered(11)
+    first, later = (epoch(sampler, data, number) for number in (0, 5))
+    for (rows, weights), (others, same) in zip(first, later, strict=True):
+        np.testing.assert_array_equal(rows, others)
+        np.testing.assert_array_equal(weights, same)
+    rows, weights = (np.concatenate(part) for part in zip(*first, strict=True))
+    assert sorted(rows[weights > 0].tolist()) == list(range(11))
+
+
 @pytest.mark.parametrize("size", [6, 7, 100])
 def test_full_batch_is_the_data_itself(size: int) -> None:
     data = Rows(x=jnp.arange(12.0).reshape(6, 2), weight=jnp.arange(6.0))

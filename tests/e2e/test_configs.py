@@ -39,6 +39,7 @@ def test_every_configuration_is_tested():
     assert {path.name for path in CONFIGS.glob("*.yaml")} == set(SMALL)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(SMALL))
 def test_configuration(name, image, tmp_path):
     sets = [text.format(image=image) for text in SMALL[name]]

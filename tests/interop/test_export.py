@@ -154,7 +154,7 @@ def _fit():
     family = vigmm.MeanField()
     config = vigmm.Train(batch_size=120, min_steps=50, passes=50, holdout=0.0)
     model = Mixture(num_components=2, covariance=Diag(), prior=NormalWishart())
-    return x, vigmm.fit(x, model=model, family=family, train=config, dtype="float64")
+    return x, vigmm.fit(x, model=model, family=family, train=config, moves=None, dtype="float64")
 
 
 @pytest.mark.slow

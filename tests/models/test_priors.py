@@ -27,7 +27,7 @@ def scale_of(mean=MEAN, sd=SD, correlation=CORRELATION, **changes) -> DataScale:
 def build(spec=None, data=None, *, k=4, dtype=jnp.float64):
     structure = Full().structure
     return (spec or NormalWishart()).build(
-        data or scale_of(), structure=structure, num_components=k, dtype=dtype
+        data or scale_of(), structure=structure, num_components=k, most=k, dtype=dtype
     )
 
 

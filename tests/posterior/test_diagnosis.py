@@ -37,7 +37,9 @@ def model():
 
 @pytest.fixture(scope="module")
 def fit(x, model):
-    return vigmm.fit(x, model=model, train=vigmm.Train(holdout=0.0, min_steps=20), dtype="float64")
+    return vigmm.fit(
+        x, model=model, train=vigmm.Train(holdout=0.0, min_steps=20), moves=None, dtype="float64"
+    )
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +98,9 @@ def test_data_the_model_cannot_make(fit, x):
     """Skewed data under one normal component: the predictive check names statistic and column."""
     skewed = x.copy()
     skewed[:, 1] = np.exp(skewed[:, 1])
-    other = vigmm.fit(skewed, model=fit.posterior.model, train=vigmm.Train(holdout=0.0, min_steps=20))
+    other = vigmm.fit(
+        skewed, model=fit.posterior.model, train=vigmm.Train(holdout=0.0, min_steps=20), moves=None
+    )
     found = other.diagnose(num_draws=32)
     assert found["posterior predictive"].verdict == "caution"
     assert "x1" in found["posterior predictive"].meaning
@@ -106,7 +110,11 @@ def test_data_the_model_cannot_make(fit, x):
 def test_data_the_prior_did_not_expect(diagnosis, fit, x):
     assert diagnosis["prior"].verdict == "good"
     far = vigmm.fit(
-        x + 1000.0, model=fit.posterior.model, train=vigmm.Train(holdout=0.0, min_steps=20), dtype="float64"
+        x + 1000.0,
+        model=fit.posterior.model,
+        train=vigmm.Train(holdout=0.0, min_steps=20),
+        moves=None,
+        dtype="float64",
     )
     found = far.diagnose(num_draws=32)
     assert found["prior"].verdict == "caution"

@@ -54,7 +54,5 @@ def problem(config: Train) -> Problem:
     prior = model.build_prior(scale, dtype=jnp.float32)
     data = Rows(x=jnp.asarray(rows(0)), weight=jnp.ones(600, jnp.float32))
     holdout = Rows(x=jnp.asarray(rows(1, 50)), weight=jnp.ones(50, jnp.float32))
-    start = KMeansStart(rows=300, restarts=2, steps=20).first(
-        model, Conjugate(), prior, data, rng.root_key(0), config=config, progress=None
-    )
-    return Problem(model, prior, data, holdout, start)
+    start = KMeansStart(rows=300, restarts=2, steps=20).first(model, prior, data, rng.root_key(0))
+    return Problem(model, prior, data, holdout, start.params)

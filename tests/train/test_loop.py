@@ -147,7 +147,7 @@ def test_metrics_have_one_entry_per_step_and_per_chunk(problem, config):
 
 
 @pytest.mark.parametrize("name", ["natural", "pathwise"])
-def test_a_nan_row_is_never_converged_and_leaves_the_last_good_model(problem, config, name):
+def test_a_nan_row_in_every_pass_is_never_converged_and_leaves_the_last_good_model(problem, config, name):
     objective, optimizer, params = problem.setting(name)
     x = np.asarray(problem.data.x).copy()
     x[17, 1] = np.nan
@@ -157,11 +157,16 @@ def test_a_nan_row_is_never_converged_and_leaves_the_last_good_model(problem, co
     result = train(
         objective, optimizer, params, problem.prior, poisoned, problem.holdout, rng.root_key(0), config=lax
     )
-    assert result.outcome.status is Status.NONFINITE
-    assert not result.outcome.ok
-    assert 0 <= result.outcome.bad_step < 6
-    assert result.outcome.bad_term == "log_lik"
-    assert "log_lik" in result.outcome.message
+    outcome = result.outcome
+    assert outcome.status is Status.NONFINITE
+    assert not outcome.ok
+    # One batch of every pass has the row; it ends no pass, and at the end there was none without it.
+    assert outcome.bad_steps == 4
+    assert outcome.step == 24
+    assert 0 <= outcome.bad_step < 6
+    assert outcome.bad_term == "log_lik"
+    assert "log_lik was not finite at step" in outcome.message
+    assert "4 of 24 steps were undone" in outcome.message
     assert all(np.isfinite(leaf).all() for leaf in bits(result.state.params))
 
 
@@ -201,3 +206,48 @@ def test_ctrl_c_ends_with_a_usable_model(problem, config):
     assert 0 < int(result.state.step) < 600
     assert all(np.isfinite(leaf).all() for leaf in bits(result.state.params))
     assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_budgets_in_steps_and_seconds(problem, config):
+    objective, optimizer, params = problem.setting("natural")
+
+    def ends(**changes):
+        result = train(
+            objective, optimizer, params, problem.prior, problem.data, problem.holdout, rng.root_key(0),
+            config=dataclasses.replace(config, **changes),
+        )  # fmt: skip
+        return result.outcome
+
+    # `max_steps` has the last word, over the passes and over the least number of steps.
+    assert ends(max_steps=15).step == 15
+    assert ends(max_steps=15, min_steps=1000).step == 15
+    assert ends(max_steps=10_000).step == 24
+    timed = ends(passes=1e9, max_seconds=0.2)
+    assert timed.status is Status.BUDGET
+    assert timed.ok
+    assert "used the 0.2 seconds it was given" in timed.message
+
+
+def test_a_run_that_stops_rising_is_cooled_down_and_not_cut_off(problem, config):
+    objective, optimizer, params = problem.setting("natural")
+    # A rise of less than 0.1 nats per row and pass is none.
+    early = dataclasses.replace(config, passes=400, tolerance=0.1)
+    result = train(
+        objective,
+        optimizer,
+        params,
+        problem.prior,
+        problem.data,
+        problem.holdout,
+        rng.root_key(0),
+        config=early,
+    )
+    assert result.outcome.status is Status.CONVERGED
+    assert result.outcome.step < 2400 / 2
+    rate = result.metrics["rate"]
+    assert len(rate) == result.outcome.step
+    # The last fifth of the steps that were made falls linearly to zero.
+    last = len(rate) // 5
+    plain = (np.arange(len(rate)) + optimizer.delay) ** -optimizer.forgetting
+    down = np.arange(last, 0, -1) / (optimizer.cooldown * len(rate))
+    np.testing.assert_allclose(rate[-last:], plain[-last:] * down, rtol=1e-4)

@@ -88,6 +88,7 @@ def _fit(job: Job, source: Source, show: Reporter | None) -> api.Fit:
             optimizer=job.optimizer,
             start=job.start,
             train=job.train,
+            moves=job.moves,
             seed=job.seed,
             dtype=job.dtype,
             progress=show,

@@ -14,6 +14,9 @@ __all__ = ["Bar", "Lines", "Reporter", "reporter"]
 _EVERY = 10.0
 """Seconds between lines in a log."""
 
+_SEARCH = "search"
+"""The phase whose steps are rounds of moves, and no part of a pass."""
+
 
 class Reporter(Protocol):
     """What the training loop tells, plus an end that comes in any case."""
@@ -74,7 +77,7 @@ class Bar:
 
     def update(self, step: int, values: dict[str, float]) -> None:
         """Advance the bar."""
-        shown = describe(values, step, self._total, self._steps_per_pass)
+        shown = describe(values, step, self._total, self._passes())
         self._bar.update(self._task, completed=step, values=shown)
 
     def finish(self) -> None:
@@ -84,6 +87,9 @@ class Bar:
         if self._phase == "fit":
             self._bar.add_task("evaluate", total=None, values="the final bound")
         self._bar.refresh()
+
+    def _passes(self) -> int | None:
+        return None if self._phase == _SEARCH else self._steps_per_pass
 
     def close(self) -> None:
         """Give the terminal back."""
@@ -116,7 +122,7 @@ class Lines:
         self._last = now
         began, first = self._first
         left = (now - began) / (step - first) * (self._total - step) if step > first else None
-        shown = describe(values, step, self._total, self._steps_per_pass)
+        shown = describe(values, step, self._total, self._passes())
         parts = [
             f"{self._phase} {step / self._total:4.0%}",
             "" if left is None else f"{left:.0f} s left",
@@ -127,6 +133,9 @@ class Lines:
 
     def finish(self) -> None:
         """Nothing."""
+
+    def _passes(self) -> int | None:
+        return None if self._phase == _SEARCH else self._steps_per_pass
 
     def close(self) -> None:
         """Nothing."""

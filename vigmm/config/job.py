@@ -7,11 +7,11 @@ from typing import Literal
 
 from vigmm.core.struct import part, require, spec
 from vigmm.data.sources import DataFile
-from vigmm.estimators import ESTIMATORS, Estimator
+from vigmm.estimators import ESTIMATORS, Estimator, Objective
 from vigmm.families import FAMILIES, Family
 from vigmm.models import Mixture
 from vigmm.optim import OPTIMIZERS, Optimizer
-from vigmm.train import STARTS, Start, Train
+from vigmm.train import STARTS, Moves, Start, Train, plan
 
 __all__ = ["Job", "Output"]
 
@@ -49,6 +49,7 @@ class Job:
         optimizer: a row of `OPTIMIZERS`; None for the one that suits the estimator and the batches.
         start: where the run starts; a row of `STARTS`.
         train: budget, batches and stopping.
+        moves: how the number of components is searched for; null keeps those that the start made.
         seed: every random choice of the run follows from it.
         dtype: ``float32`` or ``float64``.
         output: the run folder.
@@ -61,6 +62,7 @@ class Job:
     optimizer: Optimizer | None = field(default=None, metadata={"table": OPTIMIZERS})
     start: Start = part(STARTS, "kmeans")
     train: Train = field(default_factory=Train)
+    moves: Moves | None = field(default_factory=Moves)
     seed: int = 0
     dtype: Literal["float32", "float64"] = "float32"
     output: Output = field(default_factory=Output)
@@ -79,12 +81,17 @@ class Job:
             >>> job.resolved(rows=100).optimizer
             Sgd(rate=1.0)
         """
-        if self.optimizer is not None:
-            return self
-        full_batch = self.steps_per_pass(rows=rows) == 1
-        return replace(self, optimizer=OPTIMIZERS[self.estimator.default_optimizer[full_batch]]())
+        objective = Objective(model=self.model, family=self.family, estimator=self.estimator)
+        optimizer, train = plan(objective, self.optimizer, self.train, self.moves, rows=self._fitted(rows))
+        return replace(self, optimizer=optimizer, train=train)
 
     def steps_per_pass(self, *, rows: int) -> int:
         """Steps in which each of the rows that are not held out is read once."""
+        left = self._fitted(rows)
+        batches = None if self.optimizer is None else self.optimizer.batches
+        return self.train.sized(left, batches).sampler.steps_per_epoch(left)
+
+    def _fitted(self, rows: int) -> int:
+        """Rows that are not held out."""
         held_out = min(round(self.train.holdout * rows), self.train.holdout_rows, max(rows - 1, 0))
-        return self.train.sampler.steps_per_epoch(max(rows - held_out, 1))
+        return max(rows - held_out, 1)

@@ -91,12 +91,16 @@ def _text_of(path: FilePath) -> str:
         raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
 
 
+# Sections where null says something: that this is not to be done.
+_NULLABLE = ("moves",)
+
+
 def _fill_in(values: dict[str, Any]) -> None:
     """Drop empty sections, and name the estimator that suits the family where none is named.
 
     Where the family is wrong this does nothing: reading it properly will say what is wrong with it.
     """
-    for name in [name for name, section in values.items() if section is None]:
+    for name in [name for name, section in values.items() if section is None and name not in _NULLABLE]:
         del values[name]
     try:
         family = from_dict(FAMILIES, values.get("family", _default("family")), default=_default("family"))

@@ -1,4 +1,4 @@
-"""How a run ended, as a value. A run that met a NaN never ends as converged."""
+"""How a run ended, as a value. A run that met a NaN and could not mend it never ends as converged."""
 
 from __future__ import annotations
 
@@ -23,12 +23,17 @@ class Status(enum.StrEnum):
 class Outcome:
     """How a run ended.
 
+    A single step that is not finite is undone and does not end a run, whatever its status: `bad_steps` says
+    how many there were.
+
     Args:
         status: one of `Status`.
         step: number of optimisation steps that are in the returned model.
-        message: one sentence for a person: why the run ended and, if it went wrong, what to do.
+        message: a few sentences for a person: why the run ended and, if it went wrong, what to do.
         bad_step: first step with a non-finite term, if any.
         bad_term: name of that term (``log_lik``, ``kl``, ``grads``, ...), if any.
+        bad_steps: number of steps with a non-finite term; each was undone.
+        resets: components that were emptied because they were at fault, in the order in which it happened.
     """
 
     status: Status
@@ -36,6 +41,8 @@ class Outcome:
     message: str
     bad_step: int | None = None
     bad_term: str | None = None
+    bad_steps: int = 0
+    resets: tuple[int, ...] = ()
 
     @property
     def ok(self) -> bool:

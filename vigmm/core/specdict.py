@@ -1,7 +1,8 @@
 """Specs as plain dictionaries, and back: what configuration and model files hold.
 
 A Spec that was chosen from a table is written with its row's name under ``kind``; tuples are lists; all
-else is numbers, text, booleans and None, so JSON and YAML hold it. Reading back is checked field by field
+else is numbers, text, booleans and None, so JSON and YAML hold it. An array that was given from Python is
+described by shape and digest, which can be compared but not read back. Reading back is checked field by field
 against the type hints, and every problem is reported at once with its path. Names are looked up in the given
 tables and nowhere else: nothing that was written can make anything be imported or run.
 """
@@ -20,6 +21,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Literal, TypeVar, Union, cast
 
 from vigmm.core.errors import ConfigError, Problem, SpecError
+from vigmm.core.given import Given
 
 __all__ = ["from_dict", "to_dict"]
 
@@ -109,6 +111,8 @@ def _plain(value: Any, table: Table | None) -> Any:
         return to_dict(value, table)
     if isinstance(value, tuple):
         return [_plain(item, None) for item in value]
+    if isinstance(value, Given):
+        return value.describe()
     return value.value if isinstance(value, enum.Enum) else value
 
 

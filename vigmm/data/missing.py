@@ -88,5 +88,6 @@ def observed_moments(
         cov=(cov + cov.T) / 2,
         minimum=low,
         maximum=high,
+        quartiles=np.empty((0, dim)),
     )
     return moments, found

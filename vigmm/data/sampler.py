@@ -55,9 +55,11 @@ class Minibatch:
 
     Args:
         batch_size: the most rows a step may see; each step sees between N // S and ceil(N / S).
+        reshuffle: whether every epoch has its own permutation; without, batch s is the same rows in all.
     """
 
     batch_size: int
+    reshuffle: bool = True
 
     def __post_init__(self) -> None:
         size = self.batch_size
@@ -109,7 +111,7 @@ class Minibatch:
         size = small + (part < extra).astype(jnp.int32)
         offset = jnp.arange(self.rows_per_batch(n), dtype=jnp.int32)
         position = jnp.minimum(start + offset, n - 1)
-        index = permute(position, n, jax.random.fold_in(key, epoch))
+        index = permute(position, n, jax.random.fold_in(key, epoch if self.reshuffle else 0))
         # The cipher never leaves the range, so the gather needs no bounds handling.
         x = data.x.at[index].get(mode="promise_in_bounds")
         weight = data.weight.at[index].get(mode="promise_in_bounds")

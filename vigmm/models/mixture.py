@@ -154,12 +154,17 @@ class Mixture:
             covariance=self.covariance if hasattr(self.structure, "natural") else Full(),
         )
 
-    def build_prior(self, data: DataScale, *, dtype: Any) -> Prior:
-        """Hyperparameters for this data: the part of the model that follows its scale."""
+    def build_prior(self, data: DataScale, *, dtype: Any, slots: int | None = None) -> Prior:
+        """Hyperparameters for this data: the part of the model that follows its scale.
+
+        With `slots` there are so many components instead, of this model all the same: what depends on the
+        largest number of components, such as the expected covariance of one, stays.
+        """
+        num = self.num_components if slots is None else slots
         components = self.prior.build(
-            data, structure=self.structure, num_components=self.num_components, dtype=dtype
+            data, structure=self.structure, num_components=num, most=self.num_components, dtype=dtype
         )
-        weights = self.weights.prior(self.num_components, dtype)
+        weights = self.weights.spare(self.num_components, num, dtype)
         return Prior(weights=weights, components=components, frame=data.frame(dtype))
 
     # Coordinates --------------------------------------------------------------------------

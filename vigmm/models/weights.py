@@ -37,6 +37,22 @@ class WeightPrior(Protocol):
         """Prior parameters for `num_components` components."""
         ...
 
+    def spare(self, num_components: int, slots: int, dtype: jnp.dtype) -> Sticks:
+        """The prior of `num_components` components in another number of exchangeable slots."""
+        ...
+
+    def fewest(self, num_components: int) -> int:
+        """The fewest components that may be in use: all of them where their number is not in question."""
+        ...
+
+    def truncates(self) -> bool:
+        """Whether fewer components are the same prior, truncated earlier."""
+        ...
+
+    def exchangeable(self) -> bool:
+        """Whether no component differs from another before data."""
+        ...
+
     def num_sticks(self, num_components: int) -> int:
         """J: K - 1, or K where the last stick is free."""
         ...
@@ -76,6 +92,16 @@ def _inferred(
     )
 
 
+# The share of a component's concentration that a slot has which the model does not.
+_SPARE = 1e-3
+
+
+def _dirichlet(every: Float[np.ndarray, " K"], dtype: jnp.dtype) -> Sticks:
+    """a_j = c_j, b_j = sum_{l>j} c_l."""
+    beyond = np.cumsum(every[::-1])[::-1]
+    return _fixed(jnp.asarray(every[:-1], dtype), jnp.asarray(beyond[1:], dtype))
+
+
 @spec
 class Dirichlet:
     """Finite Dirichlet: pi ~ Dirichlet(c_1, ..., c_K).
@@ -109,8 +135,32 @@ class Dirichlet:
             require(fits, "weights.concentration", must, self.concentration)
         even = 1.0 / num_components if self.concentration is None else self.concentration
         every = np.broadcast_to(np.asarray(even, np.float64), (num_components,))
-        beyond = np.cumsum(every[::-1])[::-1]
-        return _fixed(jnp.asarray(every[:-1], dtype), jnp.asarray(beyond[1:], dtype))
+        return _dirichlet(every, dtype)
+
+    def spare(self, num_components: int, slots: int, dtype: jnp.dtype) -> Sticks:
+        """Slots beyond K have next to no weight; the last of fewer than K has that of all left out."""
+        if slots == num_components or self.hyper is not None or isinstance(self.concentration, tuple):
+            return self.prior(slots, dtype)
+        even = 1.0 / num_components if self.concentration is None else self.concentration
+        every = np.full(slots, even, np.float64)
+        every[num_components:] *= _SPARE
+        every[-1] *= max(num_components - slots, 0) + 1
+        return _dirichlet(every, dtype)
+
+    def fewest(self, num_components: int) -> int:
+        """1 where the concentration is below one, which leaves components empty; else K."""
+        sparse = self.concentration is None or (
+            not isinstance(self.concentration, tuple) and self.concentration < 1
+        )
+        return 1 if sparse else num_components
+
+    def truncates(self) -> bool:
+        """No: the weights of fewer components have another prior."""
+        return False
+
+    def exchangeable(self) -> bool:
+        """Unless every component has a concentration of its own."""
+        return not isinstance(self.concentration, tuple)
 
     def num_sticks(self, num_components: int) -> int:
         """K - 1."""
@@ -153,6 +203,22 @@ class DirichletProcess:
         zero = jnp.zeros_like(ones)
         return _inferred(self.hyper, a=ones, b=zero, a_slope=zero, b_slope=ones)
 
+    def spare(self, num_components: int, slots: int, dtype: jnp.dtype) -> Sticks:
+        """The process truncated at `slots`."""
+        return self.prior(slots, dtype)
+
+    def fewest(self, num_components: int) -> int:
+        """1."""
+        return 1
+
+    def truncates(self) -> bool:
+        """Yes."""
+        return True
+
+    def exchangeable(self) -> bool:
+        """Yes: sticks are in order of size, whichever component that is."""
+        return True
+
     def num_sticks(self, num_components: int) -> int:
         """K - 1, or K where the last stick is free."""
         return num_components - (self.last_stick == "one")
@@ -190,6 +256,22 @@ class PitmanYor:
         """a_j = 1 - d, b_j = gamma + j d, for j = 1, ..., K - 1."""
         index = jnp.arange(1, num_components, dtype=dtype)
         return _fixed(jnp.full_like(index, 1.0 - self.discount), self.concentration + self.discount * index)
+
+    def spare(self, num_components: int, slots: int, dtype: jnp.dtype) -> Sticks:
+        """The process truncated at `slots`."""
+        return self.prior(slots, dtype)
+
+    def fewest(self, num_components: int) -> int:
+        """1."""
+        return 1
+
+    def truncates(self) -> bool:
+        """Yes."""
+        return True
+
+    def exchangeable(self) -> bool:
+        """Yes: sticks are in order of size, whichever component that is."""
+        return True
 
     def num_sticks(self, num_components: int) -> int:
         """K - 1."""

@@ -1,5 +1,6 @@
 """Optimisers: Specs that build Optax chains, and transformations of our own."""
 
+from vigmm.optim.memoized import Memoized
 from vigmm.optim.presets import (
     OPTIMIZERS,
     RULES,
@@ -18,6 +19,7 @@ __all__ = [
     "Adam",
     "Averaged",
     "Fisher",
+    "Memoized",
     "Metric",
     "Optimizer",
     "RobbinsMonro",

@@ -7,6 +7,7 @@ is there.
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -172,8 +173,9 @@ def _draw(
     path.mkdir(exist_ok=True)
     posterior, source = fit.posterior, fit.data
     rows = fit.manifest["data"].get("train_rows", len(source))
+    batch = fit.manifest["train"]["batch_size"]
     pictures: dict[str, Any] = {
-        "trace": plot.trace(fit.metrics, steps_per_pass=job.train.sampler.steps_per_epoch(rows))
+        "trace": plot.trace(fit.metrics, steps_per_pass=max(1, math.ceil(rows / batch)))
     }
     weight = summary.weight
     pictures["weights"] = plot.weights(

@@ -37,7 +37,9 @@ class Facts:
         data: what the manifest says of the data.
         elbo: the bound of the training rows: total, per row, standard error.
         holdout: mean log predictive density of the held-out rows and its standard error, if any were.
-        num_components: K.
+        num_components: components of the model that is left.
+        most: the most there might have been.
+        found: how many the search found a use for; None where their number was not searched for.
         needed: components that hold 99% of the rows.
         effective: exp of the entropy of the weights.
         empty: components below a per mille of the rows.
@@ -55,6 +57,8 @@ class Facts:
     elbo: dict[str, Any]
     holdout: dict[str, Any] | None
     num_components: int
+    most: int
+    found: int | None
     needed: int
     effective: float
     empty: int
@@ -80,6 +84,8 @@ class Facts:
             elbo={"total": bound["elbo"], "per_row": bound["per_row"], "se": bound["se"]},
             holdout=manifest["holdout"],
             num_components=len(weights),
+            most=manifest["model"]["num_components"],
+            found=manifest["notes"].get("moves", {}).get("components"),
             needed=min(int(np.searchsorted(np.cumsum(np.sort(weights)[::-1]), 0.99)) + 1, len(weights)),
             effective=float(np.exp(-np.sum(positive * np.log(positive)))),
             empty=int(np.sum(weights < 1e-3)),
@@ -116,10 +122,11 @@ class Facts:
             lines.append(
                 ("Held out", f"{value:.4f} ± {error:.2g} nats per row, on {rows:,} rows not trained on")
             )
+        found = "" if self.found is None else f"{self.found} found, of at most {self.most}; "
         lines.append(
             (
                 "Components",
-                f"{self.needed} of {self.num_components} hold 99% of the rows, "
+                f"{found}{self.needed} of {self.num_components} hold 99% of the rows, "
                 f"effective number {self.effective:.1f}",
             )
         )
@@ -138,7 +145,12 @@ class Facts:
             found.append("The run was stopped by hand: the model is whole, but a longer run may be better.")
         if self.status == "budget":
             found.append("The run used all its passes: if plots/trace.png still rises, raise train.passes.")
-        if self.empty == 0 and self.num_components > 1:
+        if self.found == self.most > 1:
+            found.append(
+                f"All {self.most} components are in use, so the data may support more: raise "
+                "model.num_components."
+            )
+        if self.found is None and self.empty == 0 and self.num_components > 1:
             found.append(
                 "No component is empty: compare the ELBO with that of a larger model.num_components."
             )

@@ -11,18 +11,22 @@ from typing import Any, Protocol
 import jax.numpy as jnp
 import numpy as np
 
-from vigmm.core.outcome import Outcome, Status
+from vigmm.core.outcome import Outcome
 from vigmm.core.struct import require, spec
 from vigmm.core.typing import PRNGKey
 from vigmm.data.sampler import Minibatch, Rows
 from vigmm.estimators import Objective
 from vigmm.models import Prior
 from vigmm.optim import Optimizer
+from vigmm.train import memory
 from vigmm.train import step as steps
 from vigmm.train.interrupt import Interrupt
-from vigmm.train.stopping import Progression
+from vigmm.train.stopping import Progression, shortened
 
 __all__ = ["Progress", "Result", "Silent", "Train", "train"]
+
+
+_MOST_STEPS = 2**31 - 1
 
 
 class Progress(Protocol):
@@ -58,14 +62,23 @@ class Silent:
 class Train:
     """Budget, batches and stopping.
 
+    The budget is in passes, steps or seconds, whichever ends first. A run whose ELBO stopped rising ends
+    earlier; where the rates of the optimiser decrease they are first brought to their end (see
+    `vigmm.train.stopping`).
+
     Args:
-        batch_size: rows per step; at least N makes every step a full pass.
+        batch_size: rows per step; at least N makes every step a full pass. More where the optimiser remembers
+            its batches (`Optimizer.batches`) and N rows would be too many of them.
         passes: how many times the data may be read.
-        min_steps: the budget is at least this many steps, so that small data get enough of them.
+        min_steps: `passes` is at least this many steps, so that small data get enough of them.
+        max_steps: the most steps; None for as many as `passes` and `min_steps` say.
+        max_seconds: the most seconds of a phase, compilation included; None for no limit. Rates are brought
+            to their end within them. Acts between chunks, and makes results depend on the machine.
         holdout: share of the rows kept aside to measure the predictive density; 0 keeps none.
         holdout_rows: largest number of rows kept aside.
-        tolerance: the run has converged when the ELBO per row, averaged over a pass, changes by less.
-        patience: number of passes in a row for which it must change by less.
+        tolerance: the run has converged when the ELBO rises by less than this, in nats per row and pass, or
+            by less than its own standard error; 0 always does the whole budget.
+        patience: how many times in a row that must be found.
         chunk_steps: steps per compiled call; metrics and Ctrl-C act between calls.
         num_draws: posterior draws for the held-out density of families without a closed form.
     """
@@ -73,6 +86,8 @@ class Train:
     batch_size: int = 1024
     passes: float = 20.0
     min_steps: int = 1_000
+    max_steps: int | None = None
+    max_seconds: float | None = None
     holdout: float = 0.05
     holdout_rows: int = 5_000
     tolerance: float = 1e-5
@@ -84,6 +99,10 @@ class Train:
         for name in ("batch_size", "min_steps", "patience", "chunk_steps", "num_draws"):
             require(getattr(self, name) >= 1, name, ">= 1", getattr(self, name))
         require(0 < self.passes < math.inf, "passes", "> 0 and finite", self.passes)
+        counted = self.max_steps is None or 1 <= self.max_steps <= _MOST_STEPS
+        require(counted, "max_steps", "between 1 and 2**31 - 1", self.max_steps)
+        limited = self.max_seconds is None or 0 < self.max_seconds < math.inf
+        require(limited, "max_seconds", "> 0 and finite", self.max_seconds)
         require(0 <= self.holdout < 1, "holdout", "in [0, 1)", self.holdout)
         require(self.holdout_rows >= 0, "holdout_rows", ">= 0", self.holdout_rows)
         require(0 <= self.tolerance < math.inf, "tolerance", ">= 0 and finite", self.tolerance)
@@ -93,9 +112,21 @@ class Train:
         """The sampler of this batch size."""
         return Minibatch(self.batch_size)
 
+    def sized(self, rows: int, batches: int | None) -> Train:
+        """The same with batches so large that `rows` rows are no more than `batches` of them.
+
+        Example:
+            >>> Train().sized(200_000, 20).batch_size, Train().sized(600, 20).batch_size
+            (10000, 1024)
+        """
+        if batches is None:
+            return self
+        return dataclasses.replace(self, batch_size=max(self.batch_size, -(-rows // batches)))
+
     def num_steps(self, rows: int) -> int:
-        """Steps in the budget, at least one."""
-        return max(self.min_steps, math.ceil(self.passes * self.sampler.steps_per_epoch(rows)))
+        """Steps in the budget, at least one, and never more than an int32 holds."""
+        steps = max(self.min_steps, math.ceil(self.passes * self.sampler.steps_per_epoch(rows)))
+        return min(steps, _MOST_STEPS if self.max_steps is None else self.max_steps)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -134,53 +165,90 @@ def train(
     `interrupt` is shared by the phases of a fit, so that a Ctrl-C in one of them ends them all.
 
     Returns:
-        The result; a run that met a non-finite value never ends as converged.
+        The result; a run that met a non-finite value again and again never ends as converged.
     """
     show = progress or Silent()
+    clock = _Clock(config.max_seconds)
     rows = data.x.shape[0]
+    memory.check(objective, optimizer)
+    remembers = optimizer.batches is not None
+    config = config.sized(rows, optimizer.batches)
+    # What is remembered of a batch is true of the same rows only.
+    sampler = dataclasses.replace(config.sampler, reshuffle=not remembers)
+    batches = sampler.steps_per_epoch(rows)
     horizon = config.num_steps(rows)
     # Enough chunks to show progress and to react to Ctrl-C on a short run too.
     length = max(1, min(config.chunk_steps, math.ceil(horizon / 4)))
     names = steps.term_names(_terms(objective, params, prior, data, key))
     progression = Progression(
-        steps_per_pass=config.sampler.steps_per_epoch(rows),
+        steps_per_pass=batches,
         total_weight=float(jnp.sum(data.weight)),
         tolerance=config.tolerance,
         patience=config.patience,
+        horizon=horizon,
+        tail=optimizer.tail,
         terms=names,
+        whole=remembers,
     )
     optimizer.check(objective.metric)
-    state = steps.init(objective, optimizer, params, key)
+    state = steps.init(objective, optimizer, params, key, batches=batches)
     log = _Log(time.perf_counter())
     show.start(horizon, phase)
     pending: tuple[int, Any, Any] | None = None
-    outcome: Outcome | None = None
+    done, ending = 0, False
+    stopped: str | None = None
+    out_of_time: str | None = None
     with interrupt or Interrupt() as request:
-        for start in range(0, horizon, length):
+        while done < horizon:
             state, metrics, checks = steps.run(
                 state, prior, data, holdout, jnp.asarray(horizon, jnp.int32),
-                objective=objective, optimizer=optimizer, sampler=config.sampler,
+                objective=objective, optimizer=optimizer, sampler=sampler,
                 length=length, num_draws=config.num_draws,
             )  # fmt: skip
-            done = min(start + length, horizon)
+            done = min(done + length, horizon)
             # The chunk before this one is read while this one runs: the device never waits for the host.
             for at, values in log.read(pending):
                 progression.see(log.last)
                 show.update(at, values)
             pending = (done, metrics, checks)
-            outcome = progression.verdict()
-            if outcome is None and request.requested:
-                outcome = Outcome(Status.INTERRUPTED, done, "stopped by hand; the model is usable as it is")
-            if outcome is not None:
+            if request.requested:
+                stopped = "stopped by hand; the model is usable as it is"
+            if stopped or progression.failed:
                 break
+            if clock.over(1.0):
+                out_of_time = clock.message(early=False)
+                break
+            late = clock.over(1.0 - optimizer.tail)
+            if not ending and (progression.still or late):
+                # The horizon is an argument of the program: moving it begins the tail and compiles nothing.
+                ending, last = True, shortened(done, optimizer.tail, horizon)
+                if last < horizon and not progression.still:
+                    out_of_time = clock.message(early=True)
+                horizon = last
+                progression.tail_begins(done)
         for at, values in log.read(pending):
             progression.see(log.last)
             show.update(at, values)
     show.finish()
-    done = int(state.step)
-    outcome = progression.final(outcome, done)
+    outcome = progression.final(int(state.step), stopped=stopped, out_of_time=out_of_time)
     params = optimizer.result(state.params, state.opt_state)
     return Result(state=state, params=params, metrics=log.arrays(), outcome=outcome)
+
+
+class _Clock:
+    """The limit of seconds, from now on."""
+
+    def __init__(self, limit: float | None) -> None:
+        self._limit, self._began = limit, time.perf_counter()
+
+    def over(self, share: float) -> bool:
+        """Whether this share of the limit is used up."""
+        return self._limit is not None and time.perf_counter() - self._began >= share * self._limit
+
+    def message(self, *, early: bool) -> str:
+        """What the limit did: it brought the rate down early, or it ended the run in the middle."""
+        text = f"used the {self._limit:g} seconds it was given"
+        return text if early else f"{text}, before its rate had come down"
 
 
 def _terms(objective: Objective, params: Any, prior: Prior, data: Rows, key: PRNGKey) -> dict[str, Any]:
@@ -210,8 +278,10 @@ class _Log:
             return
         done, metrics, checks = pending
         count = done - self._done
-        fields = ("elbo", "grad_norm", "rate", "bad")
-        self.last = {name: np.asarray(getattr(metrics, name))[:count] for name in fields}
+        fields = ("elbo", "se", "grad_norm", "rate", "bad", "reset")
+        self.last = {name: np.asarray(getattr(metrics, name))[:count].copy() for name in fields}
+        if int(checks.reset) >= 0:  # found after the last step
+            self.last["reset"][-1] = int(checks.reset)
         self.last["step"] = np.arange(self._done, done)
         self._done = done
         self._steps.append(self.last)
@@ -225,7 +295,7 @@ class _Log:
         yield done, {"elbo": float(self.last["elbo"][-1]), "rate": float(self.last["rate"][-1]), **chunk}
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """All metrics: per step (step, elbo, grad_norm, rate, bad) and per chunk (the rest)."""
+        """All metrics: per step (step, elbo, se, grad_norm, rate, bad, reset) and per chunk (the rest)."""
         merged = {name: np.concatenate([one[name] for one in self._steps]) for name in self._steps[0]}
         merged |= {name: np.array([one[name] for one in self._chunks]) for name in self._chunks[0]}
         return merged

@@ -6,6 +6,7 @@ static; parameters, prior, data, keys and the horizon are arguments. Nothing is 
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from typing import Any
 
@@ -13,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax import lax
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Float, Int
 
 from vigmm.core import rng
 from vigmm.core.struct import state
@@ -24,6 +25,9 @@ from vigmm.families import ConjugateParams, Family, guess
 from vigmm.math.tiles import choose_tile, tiled_sum
 from vigmm.models import Mixture, Prior
 from vigmm.optim import Optimizer
+from vigmm.train import memory, recovery
+from vigmm.train.memory import Memory
+from vigmm.train.recovery import Caution
 
 __all__ = ["Checks", "Metrics", "TrainState", "first_params", "init", "run", "step", "term_names"]
 
@@ -36,35 +40,66 @@ class TrainState:
     key: PRNGKey
     params: Any
     opt_state: Any
+    caution: Caution
+    memory: Memory | None
 
 
 @state
 class Metrics:
-    """What one step reports. `bad` is the number of the first non-finite term, -1 if there is none."""
+    """What one step reports.
+
+    Args:
+        elbo: of this step's batch and draws, at the parameters before the step; of all rows where every batch
+            is remembered.
+        se: its Monte-Carlo standard error given the batch.
+        grad_norm: norm of the descent direction.
+        rate: step size, after any cut.
+        bad: number of the first non-finite term, -1 if there is none.
+        reset: number of the first component that was reset, -1 if none was.
+    """
 
     elbo: Float[Array, "*T"]
+    se: Float[Array, "*T"]
     grad_norm: Float[Array, "*T"]
     rate: Float[Array, "*T"]
     bad: Int[Array, "*T"]
+    reset: Int[Array, "*T"]
 
 
 @state
 class Checks:
-    """What is measured once per compiled chunk of steps."""
+    """What is measured once per compiled chunk of steps.
+
+    `reset` is the first component that had to be reset after the chunk's last step, -1 if none had to be.
+    """
 
     holdout: Float[Array, ""]
     effective_components: Float[Array, ""]
+    reset: Int[Array, ""]
 
 
-def init(objective: Objective, optimizer: Optimizer, params: Any, key: PRNGKey) -> TrainState:
-    """The state before the first step. Copies `params`, because `run` donates its state."""
+def init(
+    objective: Objective, optimizer: Optimizer, params: Any, key: PRNGKey, *, batches: int = 1
+) -> TrainState:
+    """The state before the first step. Copies `params`, because `run` donates its state.
+
+    `batches` is the number in a pass; an optimiser that remembers them needs no memory of one that is all.
+    """
+    remembers = optimizer.batches is not None and batches > 1
     params = jax.tree.map(jnp.copy, params)
     opt_state = optimizer.build(jnp.zeros((), jnp.int32), objective.metric).init(params)
     # Copies here too: a rule may use one array of zeros twice, and no buffer can be donated twice.
     opt_state = jax.tree.map(jnp.copy, opt_state)
     # A copy of the key as well: it is donated with the rest.
     copied = jax.random.wrap_key_data(jnp.copy(jax.random.key_data(key)))
-    return TrainState(step=jnp.zeros((), jnp.int32), key=copied, params=params, opt_state=opt_state)
+    return TrainState(
+        step=jnp.zeros((), jnp.int32),
+        key=copied,
+        params=params,
+        opt_state=opt_state,
+        caution=recovery.begin(objective, params),
+        memory=memory.begin(params, batches) if remembers else None,
+    )
 
 
 @functools.partial(jax.jit, static_argnames=("model", "family"))
@@ -80,11 +115,6 @@ def term_names(terms: Any) -> tuple[str, ...]:
     return (*sorted(terms), "grads", "params")
 
 
-def _all_finite(tree: Any) -> Bool[Array, ""]:
-    leaves = [jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(tree)]
-    return functools.reduce(jnp.logical_and, leaves)
-
-
 def step(
     objective: Objective,
     optimizer: Optimizer,
@@ -97,36 +127,46 @@ def step(
     """One step: pick a batch, estimate, update.
 
     A step with any non-finite value leaves the parameters and the optimiser as they were and says which
-    term was the first; only the step counter moves on.
+    term was the first; the step counter moves on, the steps that follow are smaller, and a component that is
+    at fault is reset (`vigmm.train.recovery`).
     """
     batch = sampler.pick(data, rng.stream(state.key, "batches"), state.step)
     noise = rng.at_step(rng.stream(state.key, "noise"), state.step)
     estimate = objective.estimate(state.params, prior, batch, noise)
+    remembered = state.memory
+    if remembered is not None:
+        estimate, remembered = memory.recall(objective, remembered, state.params, prior, estimate, state.step)
     # Optax relies on implicit promotion; a caller who made JAX strict must still be able to train.
     with jax.numpy_dtype_promotion("standard"):
-        rule = optimizer.build(horizon, objective.metric)
+        rule = optimizer.build(horizon, objective.metric, state.caution.cut)
         updates, opt_state = rule.update(estimate.grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
 
     terms = [estimate.terms[name] for name in sorted(estimate.terms)]
-    finite = jnp.stack([_all_finite(value) for value in (*terms, estimate.grads, params)])
+    finite = jnp.stack([recovery.all_finite(value) for value in (*terms, estimate.grads, params)])
     good = jnp.all(finite)
     bad = jnp.where(good, -1, jnp.argmin(finite.astype(jnp.int32)).astype(jnp.int32))
 
     def keep(new: Any, old: Any) -> Any:
         return jax.tree.map(lambda a, b: jnp.where(good, a, b), new, old)
 
+    fault = ~good & recovery.at_fault(objective, state.params, estimate.grads, state.caution)
+    kept = keep(params, state.params)
     new = TrainState(
         step=state.step + 1,
         key=state.key,
-        params=keep(params, state.params),
+        params=recovery.reset(objective, kept, prior, state.caution, fault),
         opt_state=keep(opt_state, state.opt_state),
+        caution=recovery.tread(state.caution, good),
+        memory=memory.forget(objective, keep(remembered, state.memory), prior, fault),
     )
     metrics = Metrics(
         elbo=estimate.elbo,
+        se=estimate.se,
         grad_norm=optax.tree.norm(estimate.grads),
-        rate=optimizer.rate_at(state.step, horizon),
+        rate=optimizer.rate_at(state.step, horizon) * state.caution.cut,
         bad=bad,
+        reset=recovery.first_of(fault),
     )
     return new, metrics
 
@@ -163,19 +203,25 @@ def run(
             return step(objective, optimizer, sampler, s, prior, data, horizon)
 
         def rest(s: TrainState) -> tuple[TrainState, Metrics]:
-            zero, single = jnp.zeros((), data.x.dtype), jnp.zeros((), jnp.float32)
-            return s, Metrics(elbo=zero, grad_norm=zero, rate=single, bad=jnp.zeros((), jnp.int32))
+            zero, single, whole = (jnp.zeros((), one) for one in (data.x.dtype, jnp.float32, jnp.int32))
+            return s, Metrics(elbo=zero, se=zero, grad_norm=zero, rate=single, bad=whole, reset=whole)
 
         out: tuple[TrainState, Metrics] = lax.cond(carry.step < horizon, go, rest, carry)
         return out
 
     state, metrics = lax.scan(body, state, None, length=length)
+    # No step follows that would notice if the last one left a component without a standard form.
+    fault = recovery.blocked(objective, state.params)
+    params = recovery.reset(objective, state.params, prior, state.caution, fault)
+    forgotten = memory.forget(objective, state.memory, prior, fault)
+    state = dataclasses.replace(state, params=params, memory=forgotten)
     model, family = objective.model, objective.family
     weights = family.weights(model, state.params)
     entropy = -jnp.sum(jax.scipy.special.xlogy(weights, weights))
     key = rng.stream(state.key, "holdout")
     density = _mean_log_predictive(objective, state.params, prior, holdout, key, num_draws)
-    return state, metrics, Checks(holdout=density, effective_components=jnp.exp(entropy))
+    checks = Checks(holdout=density, effective_components=jnp.exp(entropy), reset=recovery.first_of(fault))
+    return state, metrics, checks
 
 
 def _mean_log_predictive(

@@ -6,7 +6,7 @@ import dataclasses
 from typing import Any, Protocol, cast
 
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from vigmm.core.errors import SpecError
 from vigmm.core.struct import state
@@ -148,6 +148,16 @@ class ConjugateStructure(Structure, Protocol):
 
     def order(self, natural: Any, index: Array) -> Any:
         """The same additive parameters with their components in another order."""
+        ...
+
+    def regroup(
+        self, stats: Any, shift: Float[Array, "K D"], group: Int[Array, " K"], num_groups: int
+    ) -> Any:
+        """Statistics of groups of components: k joins group[k], its centre moved by shift[k]."""
+        ...
+
+    def log_partition(self, natural: Any) -> Float[Array, ""]:
+        """Log normaliser of additive parameters, up to a constant for each component."""
         ...
 
     def expected(self, q: Any) -> Any:

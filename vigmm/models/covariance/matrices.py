@@ -11,11 +11,12 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from vigmm.core.struct import spec, state
 from vigmm.core.typing import PRNGKey
 from vigmm.math.linalg import cholesky, einsum, log_diag_sum, tril_inverse
+from vigmm.math.scatter import scatter
 from vigmm.math.special import log_gamma_ratio
 from vigmm.models.covariance import normal_wishart as nw_math
 from vigmm.models.covariance.base import Hyper, Scales, StructurePosition
@@ -138,16 +139,12 @@ class Matrices:
         self, x: Float[Array, "B D"], weight: Float[Array, "B K"], centre: Float[Array, "K D"]
     ) -> Natural:
         """Weighted sufficient statistics about `centre`, shaped like the additive parameters."""
-        shifted = x[:, None, :] - centre[None]
-        scaled = weight[:, :, None] * shifted
         count = jnp.sum(weight, axis=0)
-        if self.tied:
-            second = einsum("bki,bkj->ij", scaled, shifted)[None]
-        else:
-            second = einsum("bki,bkj->kij", scaled, shifted)
+        first, second = scatter(x, weight, centre)
+        second = pooled(second, 1) if self.tied else second
         return Natural(
             count=count,
-            first=jnp.sum(scaled, axis=0),
+            first=first,
             second=second,
             dof=pooled(count, second.shape[0]),
             centre=jnp.zeros_like(centre),
@@ -163,6 +160,16 @@ class Matrices:
             dof=natural.dof[own],
             centre=natural.centre[index],
         )
+
+    def regroup(
+        self, stats: Natural, shift: Float[Array, "K D"], group: Int[Array, " K"], num_groups: int
+    ) -> Natural:
+        """Statistics of groups of components, about centres that were shifted."""
+        return nw_math.regroup(stats, shift, group, num_groups)
+
+    def log_partition(self, natural: Natural) -> Float[Array, ""]:
+        """Log normaliser of additive parameters, summed over components."""
+        return nw_math.log_partition(natural)
 
     def expected(self, q: NormalWishartParams) -> Whitened:
         """E_q[log N(x | mu_k, Lambda_k)] as `Whitened` components (Bishop 10.64 to 10.66).

@@ -20,11 +20,11 @@ import math
 import jax
 import jax.numpy as jnp
 from jax.scipy.special import digamma, gammaln, polygamma
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from vigmm.core.struct import state
 from vigmm.core.typing import PRNGKey
-from vigmm.math.linalg import LOG_2PI
+from vigmm.math.linalg import LOG_2PI, einsum
 from vigmm.math.special import log_gamma_gap
 
 __all__ = [
@@ -34,8 +34,10 @@ __all__ = [
     "from_natural",
     "gather",
     "kl_parts",
+    "log_partition",
     "log_prob",
     "log_root_moments",
+    "regroup",
     "sample",
     "share",
     "to_natural",
@@ -101,6 +103,37 @@ def from_natural(natural: Natural) -> NormalGammaParams:
         shape=natural.shape,
         rate=natural.second - 0.5 * gather(natural.first * offset, natural.second),
     )
+
+
+def regroup(stats: Natural, shift: Float[Array, "K D"], group: Int[Array, " K"], num_groups: int) -> Natural:
+    """Statistics of groups of components: k joins group[k], its centre moved by shift[k].
+
+    About c + s: first - n s, and second - first s + n s^2 / 2. The centres that belong to one group must
+    agree after the shift.
+    """
+    num = stats.count.shape[0]
+    change = gather(shift * (0.5 * stats.count[:, None] * shift - stats.first), stats.second)
+    second, shape = stats.second + change, stats.shape
+    join = jax.nn.one_hot(group, num_groups, dtype=shift.dtype, axis=0)
+    if stats.second.shape[0] == num:
+        second, shape = einsum("gk,ke->ge", join, second), einsum("gk,ke->ge", join, shape)
+    return Natural(
+        count=einsum("gk,k->g", join, stats.count),
+        first=einsum("gk,kd->gd", join, stats.first - stats.count[:, None] * shift),
+        second=second,
+        shape=shape,
+        centre=jnp.zeros((num_groups, shift.shape[1]), shift.dtype),
+    )
+
+
+def log_partition(natural: Natural) -> Float[Array, ""]:
+    """Log of the integral of exp(natural parameters . sufficient statistics) over means and precisions.
+
+    sum_k -D/2 log kappa_k + sum_ce [log Gamma(alpha) - alpha log beta], up to a constant for each mean.
+    """
+    ng = from_natural(natural)
+    gammas = gammaln(ng.shape) - ng.shape * jnp.log(ng.rate)
+    return jnp.sum(gammas) - 0.5 * ng.loc.shape[-1] * jnp.sum(jnp.log(ng.mean_precision))
 
 
 def kl_parts(q: NormalGammaParams, p: NormalGammaParams) -> tuple[Float[Array, ""], Float[Array, ""]]:

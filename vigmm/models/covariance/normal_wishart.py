@@ -27,7 +27,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.scipy.special import digamma, gammaln, multigammaln, polygamma
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from vigmm.core.struct import state
 from vigmm.core.typing import PRNGKey
@@ -44,10 +44,12 @@ __all__ = [
     "gaussian_fit",
     "kl_parts",
     "log_jacobian",
+    "log_partition",
     "log_prob",
     "pack",
     "pooled",
     "position_moments",
+    "regroup",
     "sample",
     "spread",
     "to_natural",
@@ -116,6 +118,43 @@ def from_natural(natural: Natural) -> NormalWishartParams:
         dof=natural.dof,
         rate_factor=cholesky(rate),
     )
+
+
+def regroup(stats: Natural, shift: Float[Array, "K D"], group: Int[Array, " K"], num_groups: int) -> Natural:
+    """Statistics of groups of components: k joins group[k], its centre moved by shift[k].
+
+    About c + s: first - n s, and second - first s^T - s first^T + n s s^T. The centres that belong to one
+    group must agree after the shift.
+    """
+    num = stats.count.shape[0]
+    moved = stats.first - stats.count[:, None] * shift
+    # -(first s^T + s first^T) + n s s^T, from what is left after the shift.
+    cross = stats.first[:, :, None] * shift[:, None, :]
+    change = stats.count[:, None, None] * outer(shift) - cross - jnp.swapaxes(cross, -1, -2)
+    join = jax.nn.one_hot(group, num_groups, dtype=moved.dtype, axis=0)
+    if stats.second.shape[0] == num:
+        second = einsum("gk,kij->gij", join, stats.second + change)
+        dof = einsum("gk,k->g", join, stats.dof)
+    else:
+        second, dof = stats.second + pooled(change, 1), stats.dof
+    return Natural(
+        count=einsum("gk,k->g", join, stats.count),
+        first=einsum("gk,kd->gd", join, moved),
+        second=second,
+        dof=dof,
+        centre=jnp.zeros((num_groups, moved.shape[1]), moved.dtype),
+    )
+
+
+def log_partition(natural: Natural) -> Float[Array, ""]:
+    """Log of the integral of exp(natural parameters . sufficient statistics) over means and precisions.
+
+    sum_k -D/2 log kappa_k + sum_c [nu D/2 log 2 - nu/2 log|B| + log Gamma_D(nu/2)], up to a constant for each
+    mean. Posterior less prior, less n D/2 log 2 pi, is the log evidence of the rows that were counted.
+    """
+    nw = from_natural(natural)
+    dim = nw.loc.shape[-1]
+    return jnp.sum(_log_normaliser(nw)) - 0.5 * dim * jnp.sum(jnp.log(nw.mean_precision))
 
 
 def _half_dofs(dof: Float[Array, " C"], dim: int) -> Float[Array, "C D"]:

@@ -14,7 +14,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 from jax.scipy.special import digamma
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from vigmm.core.struct import spec, state
 from vigmm.core.typing import PRNGKey
@@ -153,6 +153,16 @@ class Variances:
             shape=natural.shape[own],
             centre=natural.centre[index],
         )
+
+    def regroup(
+        self, stats: Natural, shift: Float[Array, "K D"], group: Int[Array, " K"], num_groups: int
+    ) -> Natural:
+        """Statistics of groups of components, about centres that were shifted."""
+        return ng_math.regroup(stats, shift, group, num_groups)
+
+    def log_partition(self, natural: Natural) -> Float[Array, ""]:
+        """Log normaliser of additive parameters, summed over components."""
+        return ng_math.log_partition(natural)
 
     def expected(self, q: NormalGammaParams) -> Scaled:
         """E_q[log N(x | mu_k, lambda_k)] as `Scaled` components.

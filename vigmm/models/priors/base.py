@@ -92,8 +92,18 @@ class ComponentPrior(Protocol):
         """Coordinates that all components share."""
         ...
 
-    def build(self, data: DataScale, *, structure: Structure, num_components: int, dtype: Any) -> Any:
-        """Hyperparameters in the standardised space."""
+    def build(
+        self, data: DataScale, *, structure: Structure, num_components: int, most: int, dtype: Any
+    ) -> Any:
+        """Hyperparameters in the standardised space.
+
+        Args:
+            data: scale of the data.
+            structure: covariance structure.
+            num_components: for how many components.
+            most: the most that there may be, which the expected covariance of one follows.
+            dtype: float type.
+        """
         ...
 
     def expand(

@@ -97,7 +97,9 @@ class Independent:
         own = structure.shared_size(dim) if self._known is None else 0
         return own + (self.hyper is not None)
 
-    def build(self, data: DataScale, *, structure: Structure, num_components: int, dtype: Any) -> Any:
+    def build(
+        self, data: DataScale, *, structure: Structure, num_components: int, most: int, dtype: Any
+    ) -> Any:
         """The distributions' parameters, as they are: densities are evaluated in the units of the data."""
         self.check(structure)
         self.position_size(structure, data.mean.shape[0])

@@ -97,13 +97,15 @@ class NormalWishart:
         """The structure's own form of the prior."""
         return structure.log_prob(built, u)
 
-    def build(self, data: DataScale, *, structure: Structure, num_components: int, dtype: Any) -> Any:
+    def build(
+        self, data: DataScale, *, structure: Structure, num_components: int, most: int, dtype: Any
+    ) -> Any:
         """The prior in the standardised space, in the structure's own form.
 
         Raises:
             SpecError: if a given value does not fit the D columns of the data.
         """
-        return structure.prior(self._hyper(data, num_components), num_components, dtype)
+        return structure.prior(self._hyper(data, most), num_components, dtype)
 
     def _hyper(self, data: DataScale, num_components: int) -> Hyper:
         dim = data.mean.shape[0]

@@ -1,0 +1,385 @@
+"""Moves: gains are differences of the bound, restrictions are bounds, and searches end where they should."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.scipy.special import xlogy
+from sklearn import cluster
+
+from vigmm.core import rng
+from vigmm.data.sampler import Rows
+from vigmm.data.synthetic import gaussian_mixture
+from vigmm.families import Conjugate, ConjugateParams
+from vigmm.models import (
+    COVARIANCES,
+    DataScale,
+    Diag,
+    Dirichlet,
+    DirichletProcess,
+    Full,
+    Gamma,
+    Mixture,
+    PitmanYor,
+    Tied,
+    sticks,
+)
+from vigmm.train import Moves, search
+from vigmm.train.interrupt import Interrupt
+from vigmm.train.moves.merge import choose, merge, pairs
+from vigmm.train.moves.mixture import Slots, ascend, assemble, read, resize, responsibilities
+from vigmm.train.moves.split import WAYS, split
+
+CONJUGATE = [name for name, row in COVARIANCES.items() if name != "low_rank"]
+SLOTS = 6
+CENTRES = np.array([[-3.0, 0.0], [3.0, 1.0], [0.0, -3.0]])
+
+
+def scattered(n: int, centres: np.ndarray = CENTRES, sd: float = 0.5, seed: int = 0) -> tuple:
+    draw = np.random.default_rng(seed)
+    labels = np.arange(n) % len(centres)
+    return centres[labels] + sd * draw.normal(size=(n, centres.shape[1])), labels
+
+
+def scale_of(x: np.ndarray) -> DataScale:
+    dim = x.shape[1]
+    cov = np.cov(x.T, bias=True).reshape(dim, dim)
+    return DataScale(mean=x.mean(0), cov=cov, center=np.zeros(dim), scale=np.ones(dim))
+
+
+@dataclasses.dataclass
+class Case:
+    """A model in `slots` slots, its rows, and posteriors made of responsibilities."""
+
+    model: Mixture
+    x: np.ndarray
+    slots: int
+    dtype: str = "float64"
+
+    def prior(self, slots: int):
+        return self.model.build_prior(scale_of(self.x), dtype=np.dtype(self.dtype), slots=slots)
+
+    @property
+    def sized(self) -> Mixture:
+        return dataclasses.replace(self.model, num_components=self.slots)
+
+    @property
+    def rows(self) -> Rows:
+        return Rows(x=jnp.asarray(self.x, self.dtype), weight=jnp.ones(len(self.x), self.dtype))
+
+    def of_labels(self, labels: np.ndarray, centre: np.ndarray | None = None) -> Slots:
+        return self.of_resp(np.eye(self.slots)[labels], centre)
+
+    def of_resp(self, resp: np.ndarray, centre: np.ndarray | None = None) -> Slots:
+        centre = np.zeros((self.slots, self.x.shape[1])) if centre is None else centre
+        return _of_resp(
+            self.sized, self.prior(self.slots), self.rows.x, jnp.asarray(resp, self.dtype),
+            jnp.asarray(centre, self.dtype),
+        )  # fmt: skip
+
+    def start(self, labels: np.ndarray) -> ConjugateParams:
+        return self.of_labels(labels).params
+
+
+@functools.partial(jax.jit, static_argnames=("model",))
+def _of_resp(model, prior, x, resp, centre):
+    return assemble(model, prior, None, model.algebra.stats(x, resp, centre), centre)
+
+
+@functools.partial(jax.jit, static_argnames=("model",))
+def bound_at(model, prior, x, resp, centre):
+    """The bound at given responsibilities, q of the parameters at its optimum for them."""
+    order = jnp.argsort(-jnp.sum(resp, axis=0))
+    resp, centre = resp[:, order], centre[order]
+    made = assemble(model, prior, None, model.algebra.stats(x, resp, centre), centre)
+    family = Conjugate()
+    posterior = family.posterior(model, made.params)
+    log_joint = model.log_joint(family.expected(model, posterior), x)
+    fit = jnp.sum(resp * log_joint) - jnp.sum(xlogy(resp, resp))
+    return fit + jax.tree.reduce(jnp.add, family.neg_kl(model, posterior, prior))
+
+
+# Every structure compiles anew; those that are not run by default differ in nothing but their algebra.
+QUICK = ("full", "tied")
+EVERY = [pytest.param(name, marks=[] if name in QUICK else [pytest.mark.slow], id=name) for name in CONJUGATE]
+
+
+@pytest.fixture(scope="module", params=EVERY)
+def case(request):
+    with jax.enable_x64(True):
+        x, _ = scattered(60, sd=1.0)
+        yield Case(Mixture(num_components=SLOTS, covariance=COVARIANCES[request.param]()), x, SLOTS)
+
+
+def test_statistics_of_groups_are_those_of_summed_responsibilities(case):
+    """Also where the members' centres are far from each other and from the rows."""
+    algebra, draw = case.sized.algebra, np.random.default_rng(1)
+    resp = jnp.asarray(draw.dirichlet(np.ones(SLOTS), size=60))
+    centre = jnp.asarray(5.0 * draw.normal(size=(SLOTS, 2)))
+    group = jnp.array([0, 1, 1, 2, 0, 0])
+    to = jnp.asarray(draw.normal(size=(3, 2)))
+    x = case.rows.x
+    joined = algebra.regroup(algebra.stats(x, resp, centre), to[group] - centre, group, 3)
+    want = algebra.stats(x, resp @ jnp.eye(3)[group], to)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-9), joined, want)
+
+
+def test_the_partition_gives_the_evidence(case):
+    """Log Z of the posterior less that of the prior, less n D/2 log 2 pi, is the bound at K = 1."""
+    one = Case(case.model, case.x, 1)
+    algebra, prior, x = one.sized.algebra, one.prior(1), one.rows.x
+    centre = jnp.zeros((1, 2))
+    resp = jnp.ones((len(x), 1))
+    base = algebra.natural(prior.components, centre)
+    after = jax.tree.map(jnp.add, base, algebra.stats(x, resp, centre))
+    evidence = algebra.log_partition(after) - algebra.log_partition(base) - len(x) * np.log(2 * np.pi)
+    np.testing.assert_allclose(evidence, bound_at(one.sized, prior, x, resp, centre), rtol=1e-10)
+
+
+def test_gains_are_differences_of_the_bound(case):
+    """Every pair's gain, from statistics and entropies, against the bound with the columns added up."""
+    prior, model = case.prior(SLOTS), case.sized
+    slots = case.of_resp(np.random.default_rng(2).dirichlet(np.ones(SLOTS), size=60))
+    found = pairs(model, prior, slots, case.rows)
+    posterior, theta = read(model, slots)
+    resp, _ = responsibilities(model, theta, case.rows.x)
+    centre = posterior.components.loc
+    before = bound_at(model, prior, case.rows.x, resp, centre)
+    checked = 0
+    for i, j, gain in zip(*(np.asarray(v) for v in (found.first, found.second, found.gain)), strict=True):
+        joined = resp.at[:, i].add(resp[:, j]).at[:, j].set(0.0)
+        after = bound_at(model, prior, case.rows.x, joined, centre)
+        np.testing.assert_allclose(gain, after - before, atol=1e-7)
+        checked += 1
+    assert checked >= SLOTS
+
+
+def test_a_merge_gains_what_was_promised_and_ascent_never_loses(case):
+    prior, model = case.prior(SLOTS), case.sized
+    # The first cluster is cut at random: rows of its halves are alike.
+    labels = scattered(60)[1]
+    labels = np.where((labels == 0) & (np.random.default_rng(0).random(60) < 0.5), 3, labels)
+    slots = case.of_labels(labels)
+    tolerance = jnp.asarray(-1.0)
+    trace = [float(ascend(model, prior, slots, case.rows, jnp.int32(n), tolerance)[1]) for n in (1, 2, 4, 8)]
+    assert all(b >= a - 1e-9 for a, b in itertools.pairwise(trace))
+    slots, before = ascend(model, prior, slots, case.rows, jnp.int32(3), tolerance)
+    found = pairs(model, prior, slots, case.rows)
+    (i, j, gain), *_ = choose(found, least=-np.inf)
+    group = np.arange(SLOTS)
+    group[j] = i
+    joined = merge(model, prior, slots, found, jnp.asarray(group))
+    assert int(joined.used.sum()) == int(slots.used.sum()) - 1
+    _, after = ascend(model, prior, joined, case.rows, jnp.int32(1), tolerance)
+    # Responsibilities at their optimum for the merged posterior can only add to it.
+    assert float(after - before) >= gain - 1e-7
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize(
+    "weights",
+    [
+        pytest.param(DirichletProcess(), id="process"),
+        pytest.param(PitmanYor(), id="pitman_yor", marks=pytest.mark.slow),
+        pytest.param(DirichletProcess(last_stick="free"), id="free", marks=pytest.mark.slow),
+        pytest.param(DirichletProcess(hyper=Gamma()), id="hyper", marks=pytest.mark.slow),
+    ],
+)
+def test_slots_out_of_use_cost_nothing(weights):
+    """The bound of a process does not depend on how many slots are spare, and no row goes there."""
+    x, labels = scattered(60)
+    case = Case(Mixture(num_components=SLOTS, weights=weights), x, SLOTS)
+    slots = case.of_labels(labels)
+    more = dataclasses.replace(case, slots=10)
+    wide = resize(more.sized, case.prior(SLOTS), more.prior(10), slots)
+    assert np.asarray(wide.used).tolist() == [True] * 3 + [False] * 7
+    empty = jax.tree.map(lambda leaf: leaf[3:], wide.params.components)
+    base = more.sized.algebra.natural(more.prior(10).components, wide.params.components.centre)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b[3:], atol=1e-10), empty, base)
+    few, many = (
+        float(ascend(c.sized, c.prior(c.slots), s, c.rows, jnp.int32(4), jnp.asarray(-1.0))[1])
+        for c, s in ((case, slots), (more, wide))
+    )
+    # A free concentration also learns from empty sticks, which is where the number of slots comes in.
+    if not weights.num_hyper():
+        np.testing.assert_allclose(many, few, rtol=1e-10)
+    back = resize(case.sized, more.prior(10), case.prior(SLOTS), wide)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, atol=1e-9),
+        back.params.components,
+        slots.params.components,
+    )
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("way", range(len(WAYS)), ids=WAYS)
+def test_a_cut_parts_two_clusters_and_loses_no_row(way):
+    x, labels = scattered(90, CENTRES[:2])
+    case = Case(Mixture(num_components=4), x, 4)
+    slots = case.of_labels(np.zeros(90, int))
+    cut = split(case.sized, case.prior(4), slots, case.rows, rng.root_key(0), jnp.int32(way))
+    counts = cut.params.components.count - case.prior(4).components.mean_precision
+    assert int(cut.used.sum()) == 2
+    np.testing.assert_allclose(jnp.sum(counts), 90.0, rtol=1e-12)
+    settled, _ = ascend(case.sized, case.prior(4), cut, case.rows, jnp.int32(20), jnp.asarray(1e-6))
+    resp, _ = responsibilities(case.sized, read(case.sized, settled)[1], case.rows.x)
+    found = np.asarray(jnp.argmax(resp, axis=-1))
+    assert len({(a, b) for a, b in zip(labels.tolist(), found.tolist(), strict=True)}) == 2
+
+
+# Searches -------------------------------------------------------------------------------------
+
+
+def searched(model: Mixture, x: np.ndarray, labels: np.ndarray, seed: int = 0, **options):
+    case = Case(model, x, model.num_components, "float32")
+    return search(
+        options.pop("moves", Moves()), model, case.prior, case.start(labels), case.rows, rng.root_key(seed),
+        **options,
+    )  # fmt: skip
+
+
+N = 300
+MODEL = Mixture(num_components=8)
+
+
+@pytest.mark.parametrize("first", [1, 8], ids=["from_one", "from_all"])
+def test_three_clusters_are_three_wherever_the_search_begins(first):
+    x, _ = scattered(N)
+    found = searched(MODEL, x, np.random.default_rng(0).integers(first, size=N))
+    assert found.num_components == 3
+    assert found.params.components.count.shape == (3,)
+    loc = np.asarray(MODEL.algebra.standard(found.params.components).loc)
+    gaps = np.linalg.norm(loc[:, None] - CENTRES[None], axis=-1).min(axis=0)
+    # Means of 100 rows of sd 0.5 have an error of 0.05 in each column.
+    assert gaps.max() < 5 * 0.05 * np.sqrt(2)
+    stage = found.notes["stages"][-1]
+    assert stage["components"] == 3
+    assert stage["rounds_kept"] >= (first == 1)
+
+
+def test_one_gaussian_is_one():
+    x = np.random.default_rng(3).normal(size=(N, 2))
+    assert searched(MODEL, x, np.random.default_rng(0).integers(8, size=N)).num_components == 1
+
+
+def test_the_same_seed_gives_the_same_bits():
+    x, _ = scattered(N)
+    one, two = (searched(MODEL, x, np.zeros(N, int), seed=5) for _ in range(2))
+    jax.tree.map(np.testing.assert_array_equal, one.params, two.params)
+
+
+@pytest.mark.parametrize(
+    "weights",
+    [
+        pytest.param(Dirichlet(1.0), id="fixed"),
+        pytest.param(DirichletProcess(), id="bounded", marks=pytest.mark.slow),
+    ],
+)
+def test_a_swap_mends_a_start_with_two_on_one_and_one_on_two(weights):
+    """With every component taken, only a split and a merge together can raise the bound."""
+    x, labels = scattered(N, sd=0.3)
+    wrong = np.where(labels == 0, np.where(x[:, 1] > 0, 0, 1), 2)
+    found = searched(Mixture(num_components=3, weights=weights), x, wrong)
+    assert found.num_components == 3
+    loc = np.asarray(MODEL.algebra.standard(found.params.components).loc)
+    assert np.linalg.norm(loc[:, None] - CENTRES[None], axis=-1).min(axis=0).max() < 5 * 0.03 * np.sqrt(2)
+
+
+def test_a_number_that_was_given_is_kept():
+    """A Dirichlet with a concentration of one has as many components as it says."""
+    x = np.random.default_rng(3).normal(size=(N, 2))
+    found = searched(Mixture(num_components=3, weights=Dirichlet(1.0)), x, np.arange(N) % 3)
+    assert found.num_components == 3
+    assert float(jnp.min(found.params.components.count)) > 1.0
+
+
+@pytest.mark.slow
+def test_a_sparse_dirichlet_keeps_its_empty_components():
+    x, _ = scattered(N)
+    model = Mixture(num_components=8, weights=Dirichlet())
+    found = searched(model, x, np.arange(N) % 8)
+    assert found.num_components == 8
+    counts = np.asarray(found.params.components.count) - 0.01
+    assert (counts[:3] > 50).all()
+    np.testing.assert_allclose(counts[3:], 0.0, atol=1e-3)
+    weights = sticks.expected_weights(found.params.weights, 8)
+    np.testing.assert_allclose(jnp.sum(weights), 1.0, rtol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("covariance", [Tied(), Diag()], ids=["tied", "diag"])
+def test_other_covariances(covariance):
+    x, _ = scattered(N)
+    model = Mixture(num_components=8, covariance=covariance)
+    assert searched(model, x, np.arange(N) % 8).num_components == 3
+
+
+def test_a_start_that_is_not_finite_is_reported_and_left_alone():
+    x, _ = scattered(N)
+    case = Case(MODEL, x, 8, "float32")
+    broken = jax.tree.map(lambda leaf: leaf * jnp.nan, case.start(np.arange(N) % 8))
+    weights = case.start(np.arange(N) % 8).weights
+    start = ConjugateParams(weights=weights, components=broken.components)
+    found = search(Moves(), MODEL, case.prior, start, case.rows, rng.root_key(0))
+    assert "not finite" in found.notes["stages"][0]["broken"]
+    assert found.num_components == 8
+
+
+def test_an_interrupt_ends_the_search_with_a_usable_posterior():
+    x, _ = scattered(N)
+    interrupt = Interrupt()
+    interrupt.requested = True
+    found = searched(MODEL, x, np.zeros(N, int), interrupt=interrupt)
+    assert found.notes["stages"][0]["rounds"] == 0
+    assert np.isfinite(np.asarray(found.params.components.second)).all()
+
+
+@pytest.mark.slow
+def test_overlapping_components_are_joined():
+    """Five overlapping clusters from ten starts of k-means: merges that are computed alone leave seven.
+
+    Components that share most of their rows seem to lose by any merge until they have settled, so merges
+    are tried as well; the fit from the true labels ends at the same bound.
+    """
+    mixture = gaussian_mixture(22_000, 2, 5, seed=0)
+    x, truth = mixture.x[:2_000].astype(np.float64), mixture.labels[:2_000]
+    x = (x - x.mean(0)) / x.std(0)
+    model = Mixture(num_components=10)
+    want = searched(model, x, truth).notes["stages"][0]["elbo"]
+    for seed in range(3):
+        labels = cluster.KMeans(10, n_init=1, random_state=seed).fit_predict(x)
+        found = searched(model, x, labels, seed)
+        assert found.num_components == 5
+        # A nat is what a move must gain.
+        assert found.notes["stages"][0]["elbo"] == pytest.approx(want, abs=1.0)
+
+
+def test_stages_by_rows():
+    assert Moves().stages(300) == (300,)
+    assert Moves(first_rows=100).stages(1_000) == (100, 1_000)
+
+
+@pytest.mark.slow
+def test_a_search_in_stages():
+    x, _ = scattered(N)
+    found = searched(MODEL, x, np.zeros(N, int), moves=Moves(first_rows=100))
+    assert [stage["rows"] for stage in found.notes["stages"]] == [100, N]
+    assert found.num_components == 3
+    assert found.rows_seen == N
+
+
+def test_covariances_are_all_here():
+    """A structure with a conjugate algebra that is not tested above would be left out in silence."""
+    able = {
+        name
+        for name, row in COVARIANCES.items()
+        if name != "low_rank" and hasattr(row().structure, "natural")
+    }
+    assert able == set(CONJUGATE)
+    assert isinstance(MODEL.covariance, Full)

@@ -1,0 +1,6 @@
+"""Moves that change the number of components, judged by the bound."""
+
+from vigmm.train.moves.search import Found, search
+from vigmm.train.moves.stage import Moves
+
+__all__ = ["Found", "Moves", "search"]

@@ -1,0 +1,244 @@
+"""A conjugate posterior some of whose components are out of use, and coordinate ascent on it.
+
+Moves change the number of components; compiled programs have fixed shapes. So there are S *slots*, and a mask
+says which of them rows may be assigned to. That is a restriction of q(z), not another model: with
+q(z_n = k) = 0 for every k out of use,
+
+    ELBO = sum_n w_n log sum_{k in use} exp(E[log pi_k] + E[log N_k(x_n)]) - KL(q || prior)          (1)
+
+is a bound of the model with S components, and a slot out of use is at its prior and costs nothing.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Bool, Float, Int
+
+from vigmm.core.struct import state
+from vigmm.core.typing import Batch
+from vigmm.data.sampler import Rows
+from vigmm.families import Conjugate, ConjugateParams
+from vigmm.math.tiles import choose_tile, tiled_sum
+from vigmm.models import Mixture, Prior, Sticks, sticks
+
+__all__ = ["EMPTY", "Slots", "ascend", "assemble", "read", "resize", "responsibilities", "tile_of"]
+
+# A component with fewer rows than this is out of use: it is at its prior, but for rounding.
+EMPTY = 1e-3
+# How fast steps are lengthened while that pays, and how much of a component a longer step must leave.
+_STRETCH = 1.25
+_LEAST_LEFT = 0.5
+
+
+@state
+class Slots:
+    """A conjugate posterior of S components and which are in use; those come first, the largest first."""
+
+    params: ConjugateParams
+    used: Bool[Array, " S"]
+
+
+def tile_of(model: Mixture, rows: Rows) -> int:
+    """Rows that are handled at a time."""
+    count, dim = rows.x.shape
+    return choose_tile(count, model.num_components, dim, itemsize=rows.x.dtype.itemsize)
+
+
+def read(model: Mixture, slots: Slots) -> tuple[Any, Any]:
+    """Posterior hyperparameters, and the expected components that rows are compared with."""
+    family = Conjugate()
+    posterior = family.posterior(model, slots.params)
+    theta = family.expected(model, posterior)
+    masked = jnp.where(slots.used, theta.log_weights, -jnp.inf)
+    return posterior, dataclasses.replace(theta, log_weights=masked)
+
+
+def responsibilities(
+    model: Mixture, theta: Any, x: Float[Array, "B D"]
+) -> tuple[Float[Array, "B S"], Float[Array, " B"]]:
+    """q(z_b = k) at its optimum, and the log of its normaliser."""
+    log_joint = model.log_joint(theta, x)
+    log_lik = jax.nn.logsumexp(log_joint, axis=-1)
+    return jnp.exp(log_joint - log_lik[:, None]), log_lik
+
+
+def assemble(
+    model: Mixture,
+    prior: Prior,
+    params: ConjugateParams | None,
+    stats: Any,
+    centre: Float[Array, "S D"],
+) -> Slots:
+    """Prior + statistics, sorted: the components in use first, the largest first.
+
+    `params` are the posterior before: its sticks decide q of an inferred concentration. ``None`` starts
+    that anew.
+    """
+    order = jnp.argsort(-stats.count)
+    before = None if params is None else params.weights
+    made = _as_it_stands(model, prior, before, model.algebra.order(stats, order), centre[order])
+    shared = jax.tree.map(jnp.add, model.algebra.natural(prior.components, centre), stats)
+    # Whatever all components share has the statistics of all, in whatever order.
+    components = model.algebra.order(shared, order)
+    return Slots(params=dataclasses.replace(made.params, components=components), used=made.used)
+
+
+def _as_it_stands(
+    model: Mixture, prior: Prior, before: Sticks | None, stats: Any, centre: Float[Array, "S D"]
+) -> Slots:
+    """Prior + statistics, the components where they are."""
+    used = stats.count > EMPTY
+    natural = jax.tree.map(jnp.add, model.algebra.natural(prior.components, centre), stats)
+    weights = sticks.update(prior.weights, jnp.where(used, stats.count, 0.0), before)
+    return Slots(params=ConjugateParams(weights=weights, components=natural), used=used)
+
+
+def _visit(model: Mixture, prior: Prior, slots: Slots, rows: Rows) -> tuple[Any, Array, Float[Array, ""]]:
+    """One pass: statistics about the current means, these means, and the bound (1) of `slots`.
+
+    About the current means no precision is lost, however far a component has moved.
+    """
+    posterior, theta = read(model, slots)
+    centre = posterior.components.loc
+
+    def one(piece: Batch) -> tuple[Any, Float[Array, ""]]:
+        resp, log_lik = responsibilities(model, theta, piece.x)
+        stats = model.algebra.stats(piece.x, piece.weight[:, None] * resp, centre)
+        return stats, jnp.sum(piece.weight * log_lik)
+
+    stats, log_lik = tiled_sum(one, Batch(x=rows.x, weight=rows.weight), tile_of(model, rows))
+    terms = Conjugate().neg_kl(model, posterior, prior)
+    return stats, centre, log_lik + jax.tree.reduce(jnp.add, terms)
+
+
+@state
+class _Climb:
+    """Where an ascent stands: the best so far, and what is looked at next.
+
+    Args:
+        done: passes.
+        gain: of the last pass over the best before it.
+        elbo: of `best`.
+        best: the best posterior seen.
+        plain: its plain coordinate step.
+        trial: what is looked at next: a longer step in the same direction, or `plain`.
+        reach: how much longer.
+    """
+
+    done: Int[Array, ""]
+    gain: Float[Array, ""]
+    elbo: Float[Array, ""]
+    best: Slots
+    plain: Slots
+    trial: Slots
+    reach: Float[Array, ""]
+
+
+@functools.partial(jax.jit, static_argnames=("model",))
+def ascend(
+    model: Mixture,
+    prior: Prior,
+    slots: Slots,
+    rows: Rows,
+    steps: Int[Array, ""],
+    tolerance: Float[Array, ""],
+) -> tuple[Slots, Float[Array, ""]]:
+    """Coordinate ascent until a step gains less than `tolerance` nats, or for `steps` passes.
+
+    Where components overlap, coordinate steps are short and all in one direction. So each is lengthened, the
+    more the longer that has paid, and taken back to its own length when the bound did not rise (Salakhutdinov
+    and Roweis 2003, Adaptive overrelaxed bound optimization methods, ICML).
+
+    Returns:
+        The best posterior seen, sorted, and its bound (1), which no further pass lowers.
+    """
+    algebra = model.algebra
+    same = jnp.arange(model.num_components)
+
+    def more(climb: _Climb) -> Array:
+        going: Array = (climb.done < steps) & (climb.gain > tolerance)
+        return going
+
+    def body(climb: _Climb) -> _Climb:
+        trial = climb.trial
+        stats, centre, elbo = _visit(model, prior, trial, rows)
+        old = trial.params.components
+        start = jax.tree.map(jnp.subtract, old, algebra.natural(prior.components, old.centre))
+        start = algebra.regroup(start, centre - old.centre, same, model.num_components)
+        reach = climb.reach * _STRETCH
+        beyond = jax.tree.map(lambda a, b: a + reach.astype(a.dtype) * (b - a), start, stats)
+        weights = trial.params.weights
+        plain = _as_it_stands(model, prior, weights, stats, centre)
+        far = _as_it_stands(model, prior, weights, beyond, centre)
+        # A component that is emptying must not be taken below nothing.
+        sound = jnp.all(beyond.count >= _LEAST_LEFT * stats.count) & jnp.all(far.used == plain.used)
+        first = climb.done == 0
+        better = first | (elbo > climb.elbo)
+
+        def pick(yes: Any, no: Any) -> Any:
+            return jax.tree.map(lambda a, b: jnp.where(better, a, b), yes, no)
+
+        ahead = jax.tree.map(lambda a, b: jnp.where(sound, a, b), far, plain)
+        # A plain step that does not raise the bound has reached its rounding.
+        stuck = ~better & (climb.reach <= 1.0)
+        return _Climb(
+            done=climb.done + 1,
+            gain=jnp.where(first | ~(better | stuck), jnp.inf, jnp.where(stuck, 0.0, elbo - climb.elbo)),
+            elbo=jnp.where(better, elbo, climb.elbo),
+            best=pick(trial, climb.best),
+            plain=pick(plain, climb.plain),
+            trial=pick(ahead, climb.plain),
+            reach=jnp.where(better & sound, reach, jnp.ones_like(reach)),
+        )
+
+    dtype = rows.x.dtype
+    lowest = jnp.full((), -jnp.inf, dtype)
+    begin = _Climb(
+        done=jnp.zeros((), jnp.int32),
+        gain=jnp.full((), jnp.inf, dtype),
+        elbo=lowest,
+        best=slots,
+        plain=slots,
+        trial=slots,
+        reach=jnp.ones((), dtype),
+    )
+    end = lax.while_loop(more, body, begin)
+    return _sorted(model, prior, end.best), end.elbo
+
+
+def _sorted(model: Mixture, prior: Prior, slots: Slots) -> Slots:
+    components = slots.params.components
+    order = jnp.argsort(-jnp.where(slots.used, components.count, -jnp.inf))
+    base = prior.components.mean_precision
+    counts = jnp.where(slots.used, components.count - base, 0.0)[order]
+    weights = sticks.update(prior.weights, counts, slots.params.weights)
+    made = ConjugateParams(weights=weights, components=model.algebra.order(components, order))
+    return Slots(params=made, used=slots.used[order])
+
+
+@functools.partial(jax.jit, static_argnames=("model",))
+def resize(model: Mixture, before: Prior, after: Prior, slots: Slots) -> Slots:
+    """The same components in another number of slots, which must hold all that are in use.
+
+    Args:
+        model: the mixture with as many components as there will be slots.
+        before: hyperparameters of the slots that are.
+        after: hyperparameters of the slots that will be.
+        slots: the posterior.
+    """
+    components = slots.params.components
+    centre = components.centre
+    base = model.algebra.natural(before.components, centre)
+    stats = jax.tree.map(jnp.subtract, components, base)
+    size, num = centre.shape[0], model.num_components
+    group = jnp.arange(size)
+    # A group that does not exist takes its members with it: only slots out of use are dropped.
+    fitted = model.algebra.regroup(stats, jnp.zeros_like(centre), group, num)
+    place = jnp.minimum(jnp.arange(num), size - 1)
+    return assemble(model, after, None, fitted, centre[place])

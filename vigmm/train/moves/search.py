@@ -1,0 +1,122 @@
+"""The search for the number of components: merges, deletions, splits and births, judged by the bound.
+
+A round cuts every component in two, lets coordinate ascent settle the halves, and then joins every pair whose
+merge raises the bound. What remains is kept if the bound is higher than before the round, else the round is
+undone. So a split is accepted exactly where it pays for its parameters, a component that covers two
+clusters and two that cover one are mended in the same round, and no tuning decides how many components
+there are. With more components than the model allows, the cheapest merges go on until there are few enough:
+a round is then a swap.
+
+The bound is computed with every row of the search's rows, so it carries no sampling noise; what it must
+rise by is one nat and its own rounding. Large data are searched in stages, a subsample first, whose rows
+count once: the number of components that so many rows support.
+
+References:
+    Ueda, Nakano, Ghahramani and Hinton (2000), SMEM algorithm for mixture models, Neural Computation 12;
+    Hughes and Sudderth (2013), NIPS; Chang and Fisher (2013), NIPS.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax.numpy as jnp
+
+from vigmm.core import rng
+from vigmm.core.typing import PRNGKey
+from vigmm.data.sampler import Minibatch, Rows
+from vigmm.families import ConjugateParams
+from vigmm.models import Mixture, Prior
+from vigmm.train.interrupt import Interrupt
+from vigmm.train.loop import Progress, Silent
+from vigmm.train.moves.mixture import EMPTY, Slots
+from vigmm.train.moves.stage import Moves, Request, Stage
+
+__all__ = ["Found", "search"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Found:
+    """What a search ends with.
+
+    Args:
+        params: a posterior, the components in use first, the largest first.
+        num_components: how many it has.
+        rows_seen: rows of the last stage.
+        notes: what happened, JSON-ready.
+    """
+
+    params: ConjugateParams
+    num_components: int
+    rows_seen: int
+    notes: dict[str, Any]
+
+
+def search(
+    moves: Moves,
+    model: Mixture,
+    prior_at: Callable[[int], Prior],
+    params: ConjugateParams,
+    data: Rows,
+    key: PRNGKey,
+    *,
+    max_seconds: float | None = None,
+    progress: Progress | None = None,
+    interrupt: Interrupt | None = None,
+) -> Found:
+    """Change the number of components until no move raises the bound.
+
+    Args:
+        moves: budget.
+        model: a mixture with a conjugate posterior; its number of components is the most there may be.
+        prior_at: hyperparameters of so many exchangeable slots.
+        params: where the search begins, a posterior of `model`.
+        data: the rows.
+        key: decides subsamples, directions and births.
+        max_seconds: the most seconds; what has been found by then is kept.
+        progress: told after every round.
+        interrupt: the request to stop.
+
+    Returns:
+        The posterior and what happened. Where fewer components are the same prior, it has only those in use.
+    """
+    show = progress or Silent()
+    request = Request(interrupt, max_seconds)
+    show.start(moves.rounds * len(moves.stages(data.x.shape[0])), "search")
+    # Whatever the start left empty is out of use.
+    counts = params.components.count - prior_at(model.num_components).components.mean_precision
+    # A start that is not finite is in use, so that its bound says so.
+    slots = Slots(params=params, used=~(counts <= EMPTY))
+    least = model.weights.fewest(model.num_components)
+    stage: Stage | None = None
+    told: list[dict[str, Any]] = []
+    for number, count in enumerate(moves.stages(data.x.shape[0])):
+        stage_key = rng.at_step(key, number)
+        rows = _subsample(data, count, rng.stream(stage_key, "rows"))
+        share = float(jnp.sum(data.weight) / jnp.sum(rows.weight))
+        before = number * moves.rounds
+        stage = Stage(moves, model, prior_at, rows, least, show, request, before, share)
+        slots = stage.run(slots, stage_key)
+        told.append({"rows": int(rows.x.shape[0]), **stage.notes})
+        if "broken" in stage.notes:
+            break
+    assert stage is not None
+    final = stage.resized(slots, stage.count(slots) if model.weights.truncates() else model.num_components)
+    show.finish()
+    return Found(
+        params=final.params,
+        num_components=final.used.shape[0],
+        rows_seen=int(rows.x.shape[0]),
+        notes={"components": stage.count(slots), "stages": told},
+    )
+
+
+def _subsample(data: Rows, count: int, key: PRNGKey) -> Rows:
+    """So many rows, each with the weight that the user gave it."""
+    if count >= data.x.shape[0]:
+        return data
+    sampler = Minibatch(count)
+    batch = sampler.pick(data, key, 0)
+    return Rows(x=batch.x, weight=batch.weight / sampler.steps_per_epoch(data.x.shape[0]))

@@ -1,0 +1,54 @@
+"""What a run does that its user left open: the optimiser, and the batches that go with it.
+
+Decided from the number of rows, before anything is computed, so that a run folder can say it in advance.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+from vigmm.estimators import Objective
+from vigmm.families import Conjugate
+from vigmm.optim import OPTIMIZERS, Optimizer, RobbinsMonro, Sgd
+from vigmm.train.loop import Train
+from vigmm.train.moves import Moves
+
+__all__ = ["movable", "plan"]
+
+# Passes between looks at the bound of coordinate ascent: fewer where a pass takes long.
+_FEW_ROWS, _PASSES, _LONG_PASSES = 100_000, 10, 3
+
+
+def movable(objective: Objective, moves: Moves | None) -> Moves | None:
+    """The moves, where the model has a conjugate posterior of exchangeable components; else None."""
+    model = objective.model
+    return moves if model.refusal() is None and model.weights.exchangeable() else None
+
+
+def plan(
+    objective: Objective, optimizer: Optimizer | None, config: Train, moves: Moves | None, *, rows: int
+) -> tuple[Optimizer, Train]:
+    """The optimiser and the batches, for `rows` rows to be fitted.
+
+    A conjugate posterior that the search has shown every row goes on by coordinate ascent: noisy steps would
+    only lead away and back. One that has seen some of them goes on at rates that do not forget those.
+
+    Args:
+        objective: model, family and estimator.
+        optimizer: what the user chose; None to choose for them.
+        config: what the user chose.
+        moves: the search that comes before, if any.
+        rows: N, held-out rows not counted.
+    """
+    if optimizer is not None:
+        return optimizer, config.sized(rows, optimizer.batches)
+    full_batch = config.sampler.steps_per_epoch(rows) == 1
+    usual = OPTIMIZERS[objective.estimator.default_optimizer[full_batch]]()
+    able = movable(objective, moves)
+    if able is None or not isinstance(objective.family, Conjugate) or full_batch:
+        return usual, config
+    seen = able.stages(rows)[-1]
+    if seen < rows:
+        return RobbinsMonro(delay=max(RobbinsMonro().delay, seen / config.batch_size)), config
+    chunk = min(config.chunk_steps, _PASSES if rows < _FEW_ROWS else _LONG_PASSES)
+    return Sgd(), dataclasses.replace(config, batch_size=rows, chunk_steps=chunk)
