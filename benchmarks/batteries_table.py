@@ -93,17 +93,18 @@ def _scores(records: Sequence[dict[str, Any]]) -> str:
 
 def _reasons(records: Sequence[dict[str, Any]]) -> str:
     columns = ["set", "kurtosis", "over labels", "K from labels", "ARI from labels", "labels over one"]
-    columns += ["first s", "later s", "load", "BGM K_max s", "GM K s"]
+    columns += ["first s", "later s", "later cpu s", "load", "BGM K_max s", "GM K s"]
     rows = []
     for one in records:
         fits, labels, peers = one["fits"], one["fits"][0]["from_labels"], one.get("peers", {})
-        later = [fit["seconds"] for fit in fits[1:]]
+        later = fits[1:]
         rows.append(
             [
                 one["set"], one["kurtosis"],
                 _list(fits, "over_labels"),
                 labels["found_k"], labels["ari"], one.get("labels_over_one"),
-                round(fits[0]["seconds"], 1), round(float(np.median(later)), 2) if later else None,
+                round(fits[0]["seconds"], 1),
+                *((_median(later, name) if later else None) for name in ("seconds", "cpu_seconds")),
                 fits[0]["load"], *(peers.get(name, {}).get("seconds") for name in ("bgm_k_max", "gm_true_k")),
             ]
         )  # fmt: skip

@@ -94,16 +94,19 @@ def table(document: dict[str, Any]) -> str:
     rows = []
     for (data, start), fits in groups.items():
         exact = sum(one["found_k"] == one["true_k"] for one in fits)
-        first, rest = fits[0], [one["seconds"] for one in fits[1:]]
+        first, rest = fits[0], fits[1:]
         rows.append(
             [
                 data, start, fits[0]["k_max"], ", ".join(str(one["found_k"]) for one in fits),
                 f"{exact} of {len(fits)}", min(one["ari"] for one in fits) if "ari" in first else None,
-                round(first["seconds"], 1), round(float(np.median(rest)), 2) if rest else None, first["load"],
+                round(first["seconds"], 1),
+                _middle(rest, "seconds"), _middle(rest, "cpu_seconds"),
+                first["load"],
             ]
         )  # fmt: skip
     columns = [
-        "data", "start", "K_max", "found K, by seed", "exact", "lowest ARI", "first s", "later s", "load",
+        "data", "start", "K_max", "found K, by seed", "exact", "lowest ARI",
+        "first s", "later s", "later cpu s", "load",
     ]  # fmt: skip
     head = (
         "# The number of components does not depend on the start\n\nMade by `python -m benchmarks.found`; "
@@ -112,6 +115,10 @@ def table(document: dict[str, Any]) -> str:
     )
     tail = "".join(f"\nLeft out: {name}: {why}.\n" for name, why in document["skipped"].items())
     return head + judging.markdown(columns, rows) + tail
+
+
+def _middle(fits: Sequence[dict[str, Any]], name: str) -> float | None:
+    return round(float(np.median([one[name] for one in fits])), 2) if fits else None
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

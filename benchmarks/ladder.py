@@ -110,12 +110,12 @@ def table(document: dict[str, Any]) -> str:
             [
                 f"{one['rows']:,}", one["dim"], one["true_k"], fit["found_k"], one["from_labels"]["found_k"],
                 _gap(one["gap"]), _gap(oracle), _gap(one["gap_labels"]), one["over_labels"],
-                fit["seconds"], fit["passes"], fit["rounds"], fit["load"], verdict(one),
+                fit["seconds"], fit["cpu_seconds"], fit["passes"], fit["rounds"], fit["load"], verdict(one),
             ]
         )  # fmt: skip
     columns = [
         "N", "D", "K", "found K", "K from labels", "gap to truth", "oracle's gap", "labels' gap",
-        "ELBO over labels", "seconds", "passes", "rounds", "load", "verdict",
+        "ELBO over labels", "seconds", "cpu s", "passes", "rounds", "load", "verdict",
     ]  # fmt: skip
     done = {one["cell"] for one in cells}
     left = [name for name in (f"{n}x{d}x{k}" for n, d, k in CELLS) if name not in done]

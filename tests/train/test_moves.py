@@ -361,14 +361,17 @@ def test_overlapping_components_are_joined():
 
 
 def test_stages_by_rows():
-    assert Moves().stages(300) == (300,)
-    assert Moves(first_rows=100).stages(1_000) == (100, 1_000)
+    small, large = {"most": 8, "dim": 2}, {"most": 100, "dim": 64}
+    assert Moves().stages(300, **large) == (300,)
+    assert Moves().stages(200_000, **small) == (200_000,)
+    assert Moves().stages(10**9, **large) == (20_000, 200_000)
 
 
 @pytest.mark.slow
-def test_a_search_in_stages():
+def test_a_search_in_stages(monkeypatch):
     x, _ = scattered(N)
-    found = searched(MODEL, x, np.zeros(N, int), moves=Moves(first_rows=100))
+    monkeypatch.setattr(Moves, "stages", lambda moves, rows, **_: (100, rows))
+    found = searched(MODEL, x, np.zeros(N, int))
     assert [stage["rows"] for stage in found.notes["stages"]] == [100, N]
     assert found.num_components == 3
     assert found.rows_seen == N

@@ -23,6 +23,7 @@ from vigmm.core.typing import Batch, PRNGKey
 from vigmm.estimators.base import Estimate
 from vigmm.families import Conjugate, Family
 from vigmm.families.conjugate import ConjugateParams
+from vigmm.math.rows import softmax
 from vigmm.math.tiles import choose_tile, tiled_sum
 from vigmm.models import Mixture, Prior
 
@@ -92,9 +93,8 @@ class Natural:
         centre = params.components.centre
 
         def tile_sums(piece: Batch) -> dict[str, Any]:
-            log_joint = model.log_joint(theta, piece.x)
-            log_lik = jax.nn.logsumexp(log_joint, axis=-1)
-            resp = piece.weight[:, None] * jnp.exp(log_joint - log_lik[:, None])
+            shares, log_lik = softmax(model.log_joint(theta, piece.x))
+            resp = piece.weight[:, None] * shares
             return {
                 "log_lik": jnp.sum(piece.weight * log_lik),
                 "counts": jnp.sum(resp, axis=0),

@@ -47,7 +47,7 @@ def plan(
     able = movable(objective, moves)
     if able is None or not isinstance(objective.family, Conjugate) or full_batch:
         return usual, config
-    seen = able.stages(rows)[-1]
+    seen = min(rows, able.rows)
     if seen < rows:
         return RobbinsMonro(delay=max(RobbinsMonro().delay, seen / config.batch_size)), config
     chunk = min(config.chunk_steps, _PASSES if rows < _FEW_ROWS else _LONG_PASSES)

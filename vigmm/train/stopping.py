@@ -25,6 +25,7 @@ Comparisons are written so that NaN fails them: a lap with a step that was not f
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -97,6 +98,7 @@ class Progression:
         self._failed = False
         self._first: tuple[int, str] | None = None
         self._resets: list[int] = []
+        self._began: float | None = None
 
     def see(self, chunk: dict[str, np.ndarray]) -> None:
         """Take in the metrics of one chunk of steps."""
@@ -104,6 +106,8 @@ class Progression:
         self._exact = self._exact and bool(np.all(chunk["se"] == 0))
         for value, bad in zip(chunk["elbo"], chunk["bad"], strict=True):
             self._open.append(float(value) / self._weight if bad < 0 else math.nan)
+            if self._began is None and math.isfinite(self._open[-1]):
+                self._began = self._open[-1]
             if len(self._open) == self._length:
                 good = [one for one in self._open if math.isfinite(one)]
                 mean = math.fsum(good) / len(good) if good else math.nan
@@ -188,11 +192,12 @@ class Progression:
         finite = [value for value in self._good if math.isfinite(value)]
         if stopped is not None:
             return Status.INTERRUPTED, stopped
-        if len(finite) >= 2 and finite[-1] < finite[0] - self._fall(finite):
-            return Status.DIVERGED, (
-                f"the ELBO fell from {finite[0]:.6g} to {finite[-1]:.6g} nats per row: "
-                "lower the rate or enlarge the batch"
-            )
+        for start, fall in self._falls(finite):
+            if finite[-1] < start - fall:
+                return Status.DIVERGED, (
+                    f"the ELBO fell from {start:.6g} to {finite[-1]:.6g} nats per row: "
+                    "lower the rate or enlarge the batch"
+                )
         if self._still is not None and out_of_time is None:
             return Status.CONVERGED, self._still_message()
         return Status.BUDGET, f"{out_of_time or self._work()}{self._last_change()}"
@@ -208,6 +213,17 @@ class Progression:
             names = ", ".join(str(k) for k in dict.fromkeys(self._resets))
             text += f"; component{'s' if len(set(self._resets)) > 1 else ''} {names} had to be emptied"
         return text
+
+    def _falls(self, passes: list[float]) -> Iterator[tuple[float, float]]:
+        """What the end is compared with, and how far below it is divergence.
+
+        The first pass; and, for a run that was lost within it, the first step. One batch is a noisy witness,
+        so only an end that is lower by more nats per row than any batch is lucky.
+        """
+        if len(passes) >= 2:
+            yield passes[0], self._fall(passes)
+        if passes and self._began is not None:
+            yield self._began, 100.0 + 2.0 * abs(self._began)
 
     def _fall(self, passes: list[float]) -> float:
         """How far the ELBO must fall to be called divergence: well beyond the noise of two passes."""

@@ -16,7 +16,7 @@ from jaxtyping import Array, Float, Int
 from vigmm.core.struct import spec, state
 from vigmm.core.typing import PRNGKey
 from vigmm.math.linalg import cholesky, einsum, log_diag_sum, tril_inverse
-from vigmm.math.scatter import scatter
+from vigmm.math.rows import scatter
 from vigmm.math.special import log_gamma_ratio
 from vigmm.models.covariance import normal_wishart as nw_math
 from vigmm.models.covariance.base import Hyper, Scales, StructurePosition

@@ -24,6 +24,7 @@ from vigmm.core.struct import state
 from vigmm.core.typing import Batch
 from vigmm.data.sampler import Rows
 from vigmm.families import Conjugate, ConjugateParams
+from vigmm.math.rows import softmax
 from vigmm.math.tiles import choose_tile, tiled_sum
 from vigmm.models import Mixture, Prior, Sticks, sticks
 
@@ -63,9 +64,7 @@ def responsibilities(
     model: Mixture, theta: Any, x: Float[Array, "B D"]
 ) -> tuple[Float[Array, "B S"], Float[Array, " B"]]:
     """q(z_b = k) at its optimum, and the log of its normaliser."""
-    log_joint = model.log_joint(theta, x)
-    log_lik = jax.nn.logsumexp(log_joint, axis=-1)
-    return jnp.exp(log_joint - log_lik[:, None]), log_lik
+    return softmax(model.log_joint(theta, x))
 
 
 def assemble(

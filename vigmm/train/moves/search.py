@@ -84,7 +84,8 @@ def search(
     """
     show = progress or Silent()
     request = Request(interrupt, max_seconds)
-    show.start(moves.rounds * len(moves.stages(data.x.shape[0])), "search")
+    stages = moves.stages(data.x.shape[0], most=model.num_components, dim=data.x.shape[1])
+    show.start(moves.rounds * len(stages), "search")
     # Whatever the start left empty is out of use.
     counts = params.components.count - prior_at(model.num_components).components.mean_precision
     # A start that is not finite is in use, so that its bound says so.
@@ -92,7 +93,7 @@ def search(
     least = model.weights.fewest(model.num_components)
     stage: Stage | None = None
     told: list[dict[str, Any]] = []
-    for number, count in enumerate(moves.stages(data.x.shape[0])):
+    for number, count in enumerate(stages):
         stage_key = rng.at_step(key, number)
         rows = _subsample(data, count, rng.stream(stage_key, "rows"))
         share = float(jnp.sum(data.weight) / jnp.sum(rows.weight))

@@ -27,7 +27,11 @@ from vigmm.train.moves.split import WAYS, split
 
 __all__ = ["Moves", "Request", "Stage"]
 
-# Sizes below this are not worth a compilation of their own.
+# A pass takes some `_work` times the number of slots; about 1e10 of it are a second on two CPU cores. Beyond
+# the first number a pass is long enough for a stage of fewer rows; beyond the second, halving it for fewer
+# slots saves more than the compilation costs.
+_LONG_PASS = 2e9
+_WORTH_HALVING = 1e9
 _SMALLEST = 32
 _MERGE_STEPS = 5
 _DELETIONS = 3
@@ -47,7 +51,7 @@ class Moves:
         settle_steps: the most coordinate steps after a round.
     """
 
-    rows: int = 100_000
+    rows: int = 200_000
     first_rows: int = 20_000
     rounds: int = 20
     split_steps: int = 15
@@ -58,15 +62,18 @@ class Moves:
             require(getattr(self, name) >= 1, name, ">= 1", getattr(self, name))
         require(self.rounds >= 0, "rounds", ">= 0", self.rounds)
 
-    def stages(self, rows: int) -> tuple[int, ...]:
-        """Rows of each stage, for data of so many rows.
+    def stages(self, rows: int, *, most: int, dim: int) -> tuple[int, ...]:
+        """Rows of each stage, for data of so many rows and columns and at most so many components.
+
+        A stage on fewer rows first is worth its compilation only where a pass takes long.
 
         Example:
-            >>> Moves().stages(5_000), Moves().stages(3_000_000)
-            ((5000,), (20000, 100000))
+            >>> Moves().stages(5_000, most=20, dim=16), Moves().stages(3_000_000, most=20, dim=16)
+            ((5000,), (20000, 200000))
         """
         last = min(rows, self.rows)
-        return (last,) if last <= 2 * self.first_rows else (self.first_rows, last)
+        short = _work(last, dim) * 2 * most < _LONG_PASS
+        return (last,) if short or last <= 2 * self.first_rows else (self.first_rows, last)
 
 
 class Request:
@@ -101,7 +108,7 @@ class Stage:
         self._most, self._least = model.num_components, least
         self._show, self._request = show, request
         self._before, self._share = before, share
-        self._sizes = _sizes(self._most)
+        self._sizes = _sizes(self._most, _work(*rows.x.shape))
         self._priors: dict[int, Prior] = {}
         self.notes: dict[str, Any] = {"merges": 0, "deletions": 0, "rounds": 0, "rounds_kept": 0}
 
@@ -258,9 +265,14 @@ class Stage:
         return slots, elbo
 
 
-def _sizes(most: int) -> list[int]:
-    """Numbers of slots that are compiled: halves of twice the most components, none of them small."""
+def _work(rows: int, dim: int) -> float:
+    """Operations of a pass for each slot: distances, statistics, and an exponential."""
+    return float(rows) * (dim * (dim + 1) + 20)
+
+
+def _sizes(most: int, work: float) -> list[int]:
+    """Numbers of slots that are compiled: twice the most components, and halves of it that are worth it."""
     sizes = [2 * most]
-    while sizes[0] // 2 >= _SMALLEST:
+    while sizes[0] // 2 >= _SMALLEST and sizes[0] * work > _WORTH_HALVING:
         sizes.insert(0, 2 * math.ceil(sizes[0] / 4))
     return sizes
