@@ -47,12 +47,12 @@ demo: $(VENV)/.stamp-demo ## cluster the pixels of a photograph and name the run
 install: $(VENV)/.stamp-dev ## install the package and every tool for working on it
 
 test: install ## run the tests, but not the slow ones
-	$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadgroup -m 'not slow' $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile -m 'not slow' $(PYTEST_ARGS)
 
 # Apart: a process can map only so many compiled programs (see tests/conftest.py), and contracts compile the most.
 test-slow: install ## run the slow tests only
-	$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadgroup -m 'slow and contract' $(PYTEST_ARGS)
-	$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadgroup -m 'slow and not contract' $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile -m 'slow and contract' $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile -m 'slow and not contract' $(PYTEST_ARGS)
 
 lint: install ## check style and format
 	$(BIN)/ruff check .

@@ -38,21 +38,13 @@ ROOT = Path(__file__).resolve().parent.parent
 FOLDER_MARKERS = {"contracts": "contract", "peers": "peers", "e2e": "e2e"}
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Mark tests by the folder they are in, and those that ask for the reference data.
-
-    With ``--dist loadgroup`` the tests of a file, unless grouped otherwise, run in one process: two would
-    both make its fixtures.
-    """
-    parallel = config.pluginmanager.hasplugin("xdist")
-    for item in items:
-        if parallel and item.get_closest_marker("xdist_group") is None:
-            item.add_marker(pytest.mark.xdist_group(str(item.path.relative_to(ROOT))))
-        for folder in item.path.parts:
-            if folder in FOLDER_MARKERS and item.path.is_relative_to(ROOT / "tests" / folder):
-                item.add_marker(FOLDER_MARKERS[folder])
-        if "refs" in getattr(item, "fixturenames", ()):
-            item.add_marker("refs")
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Mark a test by the folder it is in, and one that asks for the reference data."""
+    for folder in item.path.parts:
+        if folder in FOLDER_MARKERS and item.path.is_relative_to(ROOT / "tests" / folder):
+            item.add_marker(FOLDER_MARKERS[folder])
+    if "refs" in getattr(item, "fixturenames", ()):
+        item.add_marker("refs")
 
 
 @pytest.fixture(scope="session")

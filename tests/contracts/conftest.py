@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -34,8 +33,6 @@ from vigmm.models import (
     StudentT,
     sticks,
 )
-
-HERE = Path(__file__).parent
 
 DIM, ROWS, K = 2, 24, 2
 DRAWS = 20_000
@@ -137,17 +134,6 @@ def draw(family: Any, model: Mixture, params: Any, key: Any) -> Any:
     """
     u, log_q = jax.vmap(lambda k: family.sample(model, params, k))(jax.random.split(key, DRAWS))
     return u, log_q, jax.vmap(lambda one: family.log_prob(model, params, one))(u)
-
-
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Tests of one combination go to one process, where what they compile is shared."""
-    if not config.pluginmanager.hasplugin("xdist"):
-        return
-    for item in items:
-        names = getattr(getattr(item, "callspec", None), "params", {})
-        if item.path.parent == HERE and ("case" in names or "conjugate" in names):
-            chosen = names.get("case", names.get("conjugate"))
-            item.add_marker(pytest.mark.xdist_group(f"{item.path.stem}-{chosen}"))
 
 
 @pytest.fixture(scope="session")

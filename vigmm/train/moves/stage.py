@@ -180,8 +180,17 @@ class Stage:
         return slots, float(elbo)
 
     def _better(self, old: tuple[Slots, float], new: tuple[Slots, float]) -> tuple[Slots, float]:
+        # Where the number is the user's, a swap must not trade a cluster for a few outliers, though the bound
+        # may prefer one component and those to the clusters that were asked for.
+        fair = self._least == 1 or self._smallest(new[0]) >= 0.5 * self._smallest(old[0])
         # Written so that NaN loses.
-        return new if new[1] > old[1] + self._least_gain(old[1]) else old
+        return new if fair and new[1] > old[1] + self._least_gain(old[1]) else old
+
+    def _smallest(self, slots: Slots) -> float:
+        """Rows of the K-th largest component."""
+        prior = self._sized(slots.used.shape[0])[1]
+        counts = np.asarray(slots.params.components.count - prior.components.mean_precision)
+        return float(np.sort(counts)[::-1][self._most - 1]) if len(counts) >= self._most else 0.0
 
     def _halved(self, slots: Slots) -> Slots:
         """In so many slots that half are spare, where there are: what all but ascent is compiled for."""
