@@ -77,6 +77,7 @@ def test_the_same_seed_gives_the_same_bits_and_another_seed_does_not():
     assert not np.array_equal(one.metrics["elbo"], other.metrics["elbo"])
 
 
+@pytest.mark.slow
 def test_rows_of_weight_zero_are_as_good_as_absent_and_weights_count_rows():
     rows = two_clusters()
     far = np.concatenate([rows, np.full((50, 2), 1e4)])
@@ -101,6 +102,7 @@ def test_a_full_batch_takes_whole_coordinate_steps():
     assert fit.holdout is None
 
 
+@pytest.mark.slow
 def test_float64_needs_no_global_setting():
     import jax
 
@@ -136,6 +138,7 @@ def test_choices_that_do_not_fit_together_are_refused_before_any_work():
         vigmm.fit(two_clusters(), model=vigmm.Mixture(prior=vigmm.NormalWishart(mean=(0.0, 0.0, 0.0))))
 
 
+@pytest.mark.slow
 def test_more_components_than_rows_and_constant_columns_are_no_problem():
     rows = np.c_[two_clusters(10), np.full(10, 3.0)]
     fit = vigmm.fit(rows, model=vigmm.Mixture(num_components=15), train=vigmm.Train(holdout=0, min_steps=50))

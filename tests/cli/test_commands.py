@@ -132,6 +132,7 @@ def test_the_summary_is_readable(fitted):
     assert summary["doubtful"] == pytest.approx(0, abs=0.01)
 
 
+@pytest.mark.slow
 def test_the_run_repeats_from_its_own_configuration(vigmm, fitted, tmp_path):
     done = vigmm(
         "fit", fitted / "config.yaml", "--out", tmp_path / "again", "--quiet", "--set", "output.plots=false"

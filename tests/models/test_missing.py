@@ -66,6 +66,7 @@ def test_student_t(x64):
     np.testing.assert_allclose(found[0], want, rtol=1e-9)
 
 
+@pytest.mark.slow
 def test_gradients_are_finite_and_those_of_the_whole(x64):
     """Through NaN rows; and without any missing value, the same as a model that allows none."""
     model = Mixture(num_components=K, missing=True)
