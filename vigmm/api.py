@@ -24,7 +24,7 @@ from vigmm.families import Conjugate, Family
 from vigmm.fitted import Context, Fit
 from vigmm.manifest import describe
 from vigmm.models import DataScale, Mixture, Prior
-from vigmm.optim import OPTIMIZERS, Optimizer
+from vigmm.optim import Optimizer
 from vigmm.posterior import Posterior, load
 from vigmm.posterior import elbo as evaluate_elbo
 from vigmm.posterior.units import log_volume
@@ -46,7 +46,7 @@ from vigmm.train import (
 from vigmm.train import train as run_training
 from vigmm.train.interrupt import Interrupt
 
-__all__ = ["Fit", "as_source", "default_estimator", "default_optimizer", "fit"]
+__all__ = ["Fit", "as_source", "default_estimator", "fit"]
 
 
 # A Spec: it cannot be changed, so all calls may share it.
@@ -56,11 +56,6 @@ _MOVES = Moves()
 def default_estimator(family: Family) -> Estimator:
     """The estimator of a user who names only the family."""
     return ESTIMATORS[family.default_estimator]()
-
-
-def default_optimizer(estimator: Estimator, *, full_batch: bool) -> Optimizer:
-    """The optimiser of a user who names none; a full batch has no noise to average away."""
-    return OPTIMIZERS[estimator.default_optimizer[full_batch]]()
 
 
 def as_source(data: Any, columns: tuple[str, ...] | None = None) -> Source:

@@ -2,7 +2,7 @@
 
 from vigmm.families.base import Blockwise, ClosedEntropy, Family, Guess, Reparameterised
 from vigmm.families.blocks import Blocks, BlocksParams
-from vigmm.families.conjugate import Conjugate, ConjugateParams, guess
+from vigmm.families.conjugate import Conjugate, ConjugateParams, guess, row_counts
 from vigmm.families.flow import Flow, FlowParams
 from vigmm.families.fullrank import FullRank, FullRankParams
 from vigmm.families.lowrank import LowRank, LowRankParams
@@ -28,6 +28,7 @@ __all__ = [
     "MeanFieldParams",
     "Reparameterised",
     "guess",
+    "row_counts",
 ]
 
 FAMILIES: dict[str, type[Family]] = {

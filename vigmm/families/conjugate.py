@@ -23,7 +23,7 @@ from vigmm.families.base import Guess
 from vigmm.models import Components, Mixture, Position, Prior, Sticks, sticks
 from vigmm.models.covariance import FreeStructure, StructurePosition
 
-__all__ = ["Conjugate", "ConjugateParams", "Posterior", "guess"]
+__all__ = ["Conjugate", "ConjugateParams", "Posterior", "guess", "row_counts"]
 
 
 @state
@@ -144,6 +144,12 @@ class Conjugate:
         return log_weights[None] + densities
 
 
+def row_counts(components: Any, prior: Prior) -> Float[Array, " K"]:
+    """Expected rows of each component: additive pseudo-observations less those of the prior."""
+    counts: Array = components.count - prior.components.mean_precision
+    return counts
+
+
 def guess(model: Mixture, prior: Prior, params: ConjugateParams, surrogate_prior: Prior) -> Guess:
     """Where any family of `model` may start, given a conjugate posterior of its surrogate.
 
@@ -155,7 +161,7 @@ def guess(model: Mixture, prior: Prior, params: ConjugateParams, surrogate_prior
     """
     surrogate, structure = model.surrogate, model.structure
     algebra = surrogate.algebra
-    counts = params.components.count - surrogate_prior.components.mean_precision
+    counts = row_counts(params.components, surrogate_prior)
     components = algebra.standard(params.components)
     weights = params.weights
     loc, sd = algebra.gaussian_fit(components)

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from vigmm.api import as_source, default_estimator, default_optimizer
+from vigmm.api import as_source, default_estimator
 from vigmm.core import rng
 from vigmm.core.outcome import Outcome
 from vigmm.core.precision import precision
@@ -26,7 +26,7 @@ from vigmm.families import Family, FullRank, Guess
 from vigmm.interop.numpyro_model import Example, NumpyroModel, from_numpyro
 from vigmm.optim import Optimizer
 from vigmm.posterior import ElboReport, elbo
-from vigmm.train import Progress, Train
+from vigmm.train import Progress, Train, default_optimizer
 from vigmm.train import train as run_training
 from vigmm.train.interrupt import Interrupt
 

@@ -41,16 +41,15 @@ class WeightPrior(Protocol):
         """The prior of `num_components` components in another number of exchangeable slots."""
         ...
 
-    def fewest(self, num_components: int) -> int:
-        """The fewest components that may be in use: all of them where their number is not in question."""
+    def fewest(self, num_components: int) -> int | None:
+        """The fewest components that may be in use: all of them where their number is not in question.
+
+        None where components differ from each other before data, so that none stands for another.
+        """
         ...
 
     def truncates(self) -> bool:
         """Whether fewer components are the same prior, truncated earlier."""
-        ...
-
-    def exchangeable(self) -> bool:
-        """Whether no component differs from another before data."""
         ...
 
     def num_sticks(self, num_components: int) -> int:
@@ -147,20 +146,15 @@ class Dirichlet:
         every[-1] *= max(num_components - slots, 0) + 1
         return _dirichlet(every, dtype)
 
-    def fewest(self, num_components: int) -> int:
-        """1 where the concentration is below one, which leaves components empty; else K."""
-        sparse = self.concentration is None or (
-            not isinstance(self.concentration, tuple) and self.concentration < 1
-        )
-        return 1 if sparse else num_components
+    def fewest(self, num_components: int) -> int | None:
+        """1 where the concentration is below one, which leaves components empty; else K, or None."""
+        if isinstance(self.concentration, tuple):
+            return None
+        return 1 if self.concentration is None or self.concentration < 1 else num_components
 
     def truncates(self) -> bool:
         """No: the weights of fewer components have another prior."""
         return False
-
-    def exchangeable(self) -> bool:
-        """Unless every component has a concentration of its own."""
-        return not isinstance(self.concentration, tuple)
 
     def num_sticks(self, num_components: int) -> int:
         """K - 1."""
@@ -207,16 +201,12 @@ class DirichletProcess:
         """The process truncated at `slots`."""
         return self.prior(slots, dtype)
 
-    def fewest(self, num_components: int) -> int:
-        """1."""
+    def fewest(self, num_components: int) -> int | None:
+        """1: sticks are in order of size, whichever component that is."""
         return 1
 
     def truncates(self) -> bool:
         """Yes."""
-        return True
-
-    def exchangeable(self) -> bool:
-        """Yes: sticks are in order of size, whichever component that is."""
         return True
 
     def num_sticks(self, num_components: int) -> int:
@@ -261,16 +251,12 @@ class PitmanYor:
         """The process truncated at `slots`."""
         return self.prior(slots, dtype)
 
-    def fewest(self, num_components: int) -> int:
-        """1."""
+    def fewest(self, num_components: int) -> int | None:
+        """1: sticks are in order of size, whichever component that is."""
         return 1
 
     def truncates(self) -> bool:
         """Yes."""
-        return True
-
-    def exchangeable(self) -> bool:
-        """Yes: sticks are in order of size, whichever component that is."""
         return True
 
     def num_sticks(self, num_components: int) -> int:

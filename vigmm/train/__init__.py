@@ -2,7 +2,7 @@
 
 from vigmm.train.loop import Progress, Result, Train, train
 from vigmm.train.moves import Found, Moves, search
-from vigmm.train.plan import movable, plan
+from vigmm.train.plan import default_optimizer, movable, plan
 from vigmm.train.settle import settle
 from vigmm.train.starts import (
     STARTS,
@@ -33,6 +33,7 @@ __all__ = [
     "Started",
     "Train",
     "TrainState",
+    "default_optimizer",
     "first_params",
     "movable",
     "plan",

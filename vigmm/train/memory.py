@@ -35,7 +35,7 @@ from jaxtyping import Array, Bool, Float, Int
 from vigmm.core.errors import SpecError
 from vigmm.core.struct import state
 from vigmm.estimators import Estimate, Natural, Objective
-from vigmm.families import ConjugateParams
+from vigmm.families import ConjugateParams, row_counts
 from vigmm.models import Prior, sticks
 from vigmm.optim import Optimizer
 from vigmm.train import recovery
@@ -102,7 +102,7 @@ def recall(
     mean = jax.tree.map(lambda leaf: jnp.mean(leaf, axis=0), targets)
     # The mean of equal numbers is not that number to the last bit, and the centre must never move.
     mean = dataclasses.replace(mean, centre=components.centre)
-    weights = sticks.update(prior.weights, _counts(mean, prior), params.weights)
+    weights = sticks.update(prior.weights, row_counts(mean, prior), params.weights)
     whole = ConjugateParams(weights=weights, components=mean)
 
     expected = _Expected(objective, params, prior)
@@ -153,10 +153,4 @@ class _Expected:
         stats = jax.tree.map(jnp.subtract, target, self._base)
         parts = jax.tree.map(lambda slope, stat: jnp.sum(slope * stat), self._slope, stats)
         total: Array = jax.tree.reduce(jnp.add, parts)
-        return total + jnp.sum(_counts(target, self._prior) * self._log_weights)
-
-
-def _counts(target: Any, prior: Prior) -> Float[Array, " K"]:
-    """Expected rows of each component."""
-    counts: Array = target.count - prior.components.mean_precision
-    return counts
+        return total + jnp.sum(row_counts(target, self._prior) * self._log_weights)

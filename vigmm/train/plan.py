@@ -7,22 +7,29 @@ from __future__ import annotations
 
 import dataclasses
 
-from vigmm.estimators import Objective
+from vigmm.estimators import Estimator, Objective
 from vigmm.families import Conjugate
 from vigmm.optim import OPTIMIZERS, Optimizer, RobbinsMonro, Sgd
 from vigmm.train.loop import Train
 from vigmm.train.moves import Moves
 
-__all__ = ["movable", "plan"]
+__all__ = ["default_optimizer", "movable", "plan"]
 
 # Passes between looks at the bound of coordinate ascent: fewer where a pass takes long.
 _FEW_ROWS, _PASSES, _LONG_PASSES = 100_000, 10, 3
 
 
+def default_optimizer(estimator: Estimator, *, full_batch: bool) -> Optimizer:
+    """The optimiser of a user who names none; a full batch has no noise to average away."""
+    return OPTIMIZERS[estimator.default_optimizer[full_batch]]()
+
+
 def movable(objective: Objective, moves: Moves | None) -> Moves | None:
     """The moves, where the model has a conjugate posterior of exchangeable components; else None."""
     model = objective.model
-    return moves if model.refusal() is None and model.weights.exchangeable() else None
+    return (
+        moves if model.refusal() is None and model.weights.fewest(model.num_components) is not None else None
+    )
 
 
 def plan(
@@ -43,7 +50,7 @@ def plan(
     if optimizer is not None:
         return optimizer, config.sized(rows, optimizer.batches)
     full_batch = config.sampler.steps_per_epoch(rows) == 1
-    usual = OPTIMIZERS[objective.estimator.default_optimizer[full_batch]]()
+    usual = default_optimizer(objective.estimator, full_batch=full_batch)
     able = movable(objective, moves)
     if able is None or not isinstance(objective.family, Conjugate) or full_batch:
         return usual, config

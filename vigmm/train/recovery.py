@@ -23,7 +23,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from vigmm.core.struct import state
 from vigmm.estimators import Objective
-from vigmm.families import ConjugateParams
+from vigmm.families import ConjugateParams, row_counts
 from vigmm.models import Prior, sticks
 
 __all__ = ["Caution", "all_finite", "at_fault", "begin", "blocked", "emptied", "first_of", "reset", "tread"]
@@ -85,7 +85,7 @@ def reset(objective: Objective, params: Any, prior: Prior, caution: Caution, fau
     if not isinstance(params, ConjugateParams):
         return _replace(objective, params, caution.home, fault)
     components = params.components
-    counts = jnp.where(fault, 0.0, components.count - prior.components.mean_precision)
+    counts = jnp.where(fault, 0.0, row_counts(components, prior))
     weights = sticks.update(prior.weights, counts, params.weights)
     some = jnp.any(fault)
     return ConjugateParams(

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from vigmm.core.typing import PRNGKey
 from vigmm.data.sampler import Rows
 from vigmm.estimators import Natural, Objective
-from vigmm.families import Conjugate, ConjugateParams
+from vigmm.families import Conjugate, ConjugateParams, row_counts
 from vigmm.models import Mixture, Prior, sticks
 from vigmm.optim import RobbinsMonro
 from vigmm.train.interrupt import Interrupt
@@ -78,7 +78,7 @@ def natural(model: Mixture) -> Objective:
 
 def by_size(model: Mixture, prior: Prior, params: ConjugateParams) -> ConjugateParams:
     """The same posterior with its components in order of size, which is what sticks expect."""
-    counts = params.components.count - prior.components.mean_precision
+    counts = row_counts(params.components, prior)
     order = jnp.argsort(-counts)
     return ConjugateParams(
         weights=sticks.update(prior.weights, counts[order], params.weights),

@@ -73,7 +73,7 @@ def pairs(model: Mixture, prior: Prior, slots: Slots, rows: Rows) -> Pairs:
     batch = Batch(x=rows.x, weight=rows.weight)
     stats, own, overlap = tiled_sum(first_pass, batch, tile)
     counts = stats.count
-    i, j = _partners(overlap, counts, slots.used)
+    i, j = _partners(overlap, slots.used)
 
     def second_pass(piece: Batch) -> Float[Array, " M"]:
         resp, _ = responsibilities(model, theta, piece.x)
@@ -94,7 +94,7 @@ def pairs(model: Mixture, prior: Prior, slots: Slots, rows: Rows) -> Pairs:
 
 
 def _partners(
-    overlap: Float[Array, "S S"], counts: Float[Array, " S"], used: Bool[Array, " S"]
+    overlap: Float[Array, "S S"], used: Bool[Array, " S"]
 ) -> tuple[Int[Array, " M"], Int[Array, " M"]]:
     """For each component the few others with which it shares most rows."""
     num = overlap.shape[0]

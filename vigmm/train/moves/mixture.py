@@ -23,7 +23,7 @@ from jaxtyping import Array, Bool, Float, Int
 from vigmm.core.struct import state
 from vigmm.core.typing import Batch
 from vigmm.data.sampler import Rows
-from vigmm.families import Conjugate, ConjugateParams
+from vigmm.families import Conjugate, ConjugateParams, row_counts
 from vigmm.math.rows import softmax
 from vigmm.math.tiles import choose_tile, tiled_sum
 from vigmm.models import Mixture, Prior, Sticks, sticks
@@ -81,11 +81,7 @@ def assemble(
     """
     order = jnp.argsort(-stats.count)
     before = None if params is None else params.weights
-    made = _as_it_stands(model, prior, before, model.algebra.order(stats, order), centre[order])
-    shared = jax.tree.map(jnp.add, model.algebra.natural(prior.components, centre), stats)
-    # Whatever all components share has the statistics of all, in whatever order.
-    components = model.algebra.order(shared, order)
-    return Slots(params=dataclasses.replace(made.params, components=components), used=made.used)
+    return _as_it_stands(model, prior, before, model.algebra.order(stats, order), centre[order])
 
 
 def _as_it_stands(
@@ -212,10 +208,10 @@ def ascend(
 
 
 def _sorted(model: Mixture, prior: Prior, slots: Slots) -> Slots:
+    """The components in use first, the largest first."""
     components = slots.params.components
     order = jnp.argsort(-jnp.where(slots.used, components.count, -jnp.inf))
-    base = prior.components.mean_precision
-    counts = jnp.where(slots.used, components.count - base, 0.0)[order]
+    counts = jnp.where(slots.used, row_counts(components, prior), 0.0)[order]
     weights = sticks.update(prior.weights, counts, slots.params.weights)
     made = ConjugateParams(weights=weights, components=model.algebra.order(components, order))
     return Slots(params=made, used=slots.used[order])

@@ -27,7 +27,7 @@ import jax.numpy as jnp
 from vigmm.core import rng
 from vigmm.core.typing import PRNGKey
 from vigmm.data.sampler import Minibatch, Rows
-from vigmm.families import ConjugateParams
+from vigmm.families import ConjugateParams, row_counts
 from vigmm.models import Mixture, Prior
 from vigmm.train.interrupt import Interrupt
 from vigmm.train.loop import Progress, Silent
@@ -87,10 +87,11 @@ def search(
     stages = moves.stages(data.x.shape[0], most=model.num_components, dim=data.x.shape[1])
     show.start(moves.rounds * len(stages), "search")
     # Whatever the start left empty is out of use.
-    counts = params.components.count - prior_at(model.num_components).components.mean_precision
+    counts = row_counts(params.components, prior_at(model.num_components))
     # A start that is not finite is in use, so that its bound says so.
     slots = Slots(params=params, used=~(counts <= EMPTY))
     least = model.weights.fewest(model.num_components)
+    assert least is not None, "components that differ before data cannot be moved"
     stage: Stage | None = None
     told: list[dict[str, Any]] = []
     for number, count in enumerate(stages):

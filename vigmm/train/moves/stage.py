@@ -18,10 +18,11 @@ from vigmm.core import rng
 from vigmm.core.struct import require, spec
 from vigmm.core.typing import PRNGKey
 from vigmm.data.sampler import Rows
+from vigmm.families import row_counts
 from vigmm.models import Mixture, Prior
 from vigmm.train.interrupt import Interrupt
 from vigmm.train.loop import Progress
-from vigmm.train.moves.merge import choose, merge, pairs
+from vigmm.train.moves.merge import Pairs, choose, merge, pairs
 from vigmm.train.moves.mixture import Slots, ascend, resize
 from vigmm.train.moves.split import WAYS, split
 
@@ -189,7 +190,7 @@ class Stage:
     def _smallest(self, slots: Slots) -> float:
         """Rows of the K-th largest component."""
         prior = self._sized(slots.used.shape[0])[1]
-        counts = np.asarray(slots.params.components.count - prior.components.mean_precision)
+        counts = np.asarray(row_counts(slots.params.components, prior))
         return float(np.sort(counts)[::-1][self._most - 1]) if len(counts) >= self._most else 0.0
 
     def _halved(self, slots: Slots) -> Slots:
@@ -209,15 +210,21 @@ class Stage:
                 chosen = choose(found, least=-math.inf, most=count - self._most)
             if not chosen:
                 break
-            group = np.arange(slots.used.shape[0])
-            for into, gone, _ in chosen:
-                group[gone] = into
-            joined, value = self._settle(merge(model, prior, slots, found, jnp.asarray(group)), _MERGE_STEPS)
+            joined, value = self._settle(self._merged(slots, found, chosen), _MERGE_STEPS)
             if not forced and not value > elbo:
                 break
             self.notes["merges"] += len(chosen)
             slots, elbo = joined, value
         return self._settle(slots, self._moves.settle_steps)
+
+    def _merged(self, slots: Slots, found: Pairs, chosen: list[tuple[int, int, float]]) -> Slots:
+        """The posterior after the chosen pairs, which are disjoint, have become one each."""
+        model, prior = self._sized(slots.used.shape[0])
+        group = np.arange(slots.used.shape[0])
+        for into, gone, _ in chosen:
+            group[gone] = into
+        merged: Slots = merge(model, prior, slots, found, jnp.asarray(group))
+        return merged
 
     def _round(self, slots: Slots, key: PRNGKey, way: int) -> tuple[Slots, float]:
         slots = self._halved(slots)
@@ -240,12 +247,9 @@ class Stage:
             slots = self._halved(slots)
             model, prior = self._sized(slots.used.shape[0])
             found = pairs(model, prior, slots, self._rows)
-            for into, gone, gain in choose(found, least=least, most=_TRIALS, disjoint=False):
-                group = np.arange(slots.used.shape[0])
-                group[gone] = into
-                joined = merge(model, prior, slots, found, jnp.asarray(group))
-                tried, value = self._settle(joined, _TRIAL_STEPS)
-                if elbo - value < value - (elbo + gain):
+            for pair in choose(found, least=least, most=_TRIALS, disjoint=False):
+                tried, value = self._settle(self._merged(slots, found, [pair]), _TRIAL_STEPS)
+                if elbo - value < value - (elbo + pair[2]):
                     # What is missing is less than what the steps have gained: some more may do it.
                     tried, value = self._settle(tried, self._moves.settle_steps)
                 kept = slots

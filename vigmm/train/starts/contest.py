@@ -34,6 +34,7 @@ from vigmm.math.partitions import adjusted_rand
 from vigmm.math.tiles import choose_tile
 from vigmm.models import Mixture, Prior
 from vigmm.optim import RobbinsMonro
+from vigmm.train.recovery import all_finite
 from vigmm.train.settle import by_size, natural
 from vigmm.train.starts.base import Started
 
@@ -211,7 +212,7 @@ def compete(
             # and would take longer to compile.
             rate = rule.rate_at(at, horizon)
             new = jax.tree.map(lambda p, g: p - rate.astype(p.dtype) * g, params, grads)
-            good = jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(new)]).all()
+            good = all_finite(new)
             return jax.tree.map(lambda a, b: jnp.where(good, a, b), new, params), None
 
         params, _ = lax.scan(body, params, jnp.arange(length, dtype=jnp.int32))

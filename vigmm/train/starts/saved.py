@@ -21,7 +21,7 @@ from vigmm.core.given import Given
 from vigmm.core.struct import require, spec
 from vigmm.core.typing import Batch, PRNGKey
 from vigmm.data.sampler import Rows
-from vigmm.families import Conjugate, ConjugateParams, Family
+from vigmm.families import Conjugate, ConjugateParams, Family, row_counts
 from vigmm.models import Mixture, Prior
 from vigmm.train.starts.base import Origin, Started
 from vigmm.train.starts.statistics import Assign, expected_responsibilities, posterior_from
@@ -124,7 +124,7 @@ def _divided(
 
     rows = Batch(x=data.x, weight=data.weight)
     new, _ = posterior_from(model, prior, rows, data.x.shape[1], assign)
-    held = jnp.sum(new.components.count - prior.components.mean_precision)
+    held = jnp.sum(row_counts(new.components, prior))
     return new, held / jnp.sum(data.weight)
 
 
