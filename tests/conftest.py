@@ -16,6 +16,8 @@ from pathlib import Path
 # One BLAS thread: XLA has its own pool, and two pools fight over the same cores. Read when NumPy loads.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 os.environ.setdefault("MPLBACKEND", "Agg")
+# Commands would keep compiled programs in the home of whoever runs the tests.
+os.environ["VIGMM_CACHE"] = "off"
 
 import hypothesis
 import jax

@@ -117,12 +117,13 @@ def test_memory_is_that_of_a_tile():
 
 
 def test_choose_tile():
-    rows, k, dim = 100_000, 20, 16
-    tile = choose_tile(rows, k, dim, itemsize=4)
+    x = np.zeros((100_000, 16), np.float32)
+    width = 20 * 16
+    tile = choose_tile(x, width)
     assert tile & (tile - 1) == 0
-    assert 2**21 < tile * k * dim * 4 <= 2**22
-    assert choose_tile(rows, k, dim, itemsize=8) == tile // 2
+    assert 2**21 < tile * width * 4 <= 2**22
+    assert choose_tile(x.astype(np.float64), width) == tile // 2
     # Never more than there are rows, never so few that the loop's overhead shows.
-    assert choose_tile(50, k, dim) == 50
-    assert choose_tile(rows, 10_000, 100) == 128
-    assert choose_tile(rows, 1, 0) >= 128
+    assert choose_tile(x[:50], width) == 50
+    assert choose_tile(x, 10_000 * 100) == 128
+    assert choose_tile(x, 0) >= 128

@@ -8,5 +8,7 @@ __all__ = ["main"]
 def main() -> None:
     """Run the command that ``sys.argv`` asks for; ends in SystemExit."""
     from vigmm.cli.app import app
+    from vigmm.cli.cache import quiet_loader
 
+    quiet_loader()
     app(prog_name="vigmm")

@@ -7,6 +7,7 @@ import dataclasses
 import typer
 
 from vigmm import api
+from vigmm.cli.cache import compiled_programs
 from vigmm.cli.progress import Reporter, reporter
 from vigmm.config import Job, load_job, path_of, to_yaml
 from vigmm.core.errors import SpecError, VigmmError
@@ -42,7 +43,12 @@ def run(config: str, overrides: list[str], *, out: str | None, overwrite: bool, 
         job.output, folder=out or job.output.folder, overwrite=overwrite or job.output.overwrite
     )
     job = dataclasses.replace(job, output=output)
-    started = utc()
+    with compiled_programs(wanted=job.cache):
+        return _run(job, quiet=quiet)
+
+
+def _run(job: Job, *, quiet: bool) -> int:
+    started, output = utc(), job.output
     # The folder comes first: who would learn after an hour that it cannot be written?
     with RunFolder.create(
         output.folder,

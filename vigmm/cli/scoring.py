@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import typer
 
+from vigmm.cli.cache import compiled_programs
 from vigmm.cli.progress import Reporter, reporter
 from vigmm.core.errors import ModelFileError, OutputError
 from vigmm.data.arrays import default_columns
@@ -44,7 +45,8 @@ def predict(
     source = open_for(posterior, data, columns=columns, key=key)
     show = reporter(quiet=quiet)
     parts = _watched(posterior, source, show, "predict")
-    count = write_assignments(target, parts, overwrite=overwrite)
+    with compiled_programs():
+        count = write_assignments(target, parts, overwrite=overwrite)
     if not quiet:
         typer.echo(f"{out}: {count:,} rows")
 
@@ -54,12 +56,13 @@ def evaluate(run: str, data: str, *, columns: list[str] | None, key: str | None,
     posterior = _load(run)
     source = open_for(posterior, data, columns=columns, key=key)
     count, mean, scatter = 0, 0.0, 0.0
-    for _, part in _watched(posterior, source, reporter(quiet=as_json), "evaluate"):
-        values = part.log_density.astype(np.float64)
-        total, shift = count + len(values), float(values.mean()) - mean
-        scatter += float(np.sum((values - values.mean()) ** 2)) + shift**2 * count * len(values) / total
-        mean += shift * len(values) / total
-        count = total
+    with compiled_programs():
+        for _, part in _watched(posterior, source, reporter(quiet=as_json), "evaluate"):
+            values = part.log_density.astype(np.float64)
+            total, shift = count + len(values), float(values.mean()) - mean
+            scatter += float(np.sum((values - values.mean()) ** 2)) + shift**2 * count * len(values) / total
+            mean += shift * len(values) / total
+            count = total
     error = math.sqrt(scatter / (count - 1) / count) if count > 1 else math.nan
     if as_json:
         answer = {"mean_log_density": mean, "se": error, "rows": count, "data": source.name, "run": run}

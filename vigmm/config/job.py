@@ -52,6 +52,8 @@ class Job:
         moves: how the number of components is searched for; null keeps those that the start made.
         seed: every random choice of the run follows from it.
         dtype: ``float32`` or ``float64``.
+        cache: whether compiled programs are kept for later runs, in the user's cache folder or the one that
+            the environment variable ``VIGMM_CACHE`` names; no result depends on it.
         output: the run folder.
     """
 
@@ -65,6 +67,7 @@ class Job:
     moves: Moves | None = field(default_factory=Moves)
     seed: int = 0
     dtype: Literal["float32", "float64"] = "float32"
+    cache: bool = True
     output: Output = field(default_factory=Output)
 
     def __post_init__(self) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+from typing import Any
 
 import jax
+import numpy as np
 
 from vigmm.core.struct import require
 
-__all__ = ["DTYPES", "precision"]
+__all__ = ["DTYPES", "double", "precision"]
 
 DTYPES = ("float32", "float64")
 
@@ -24,3 +26,8 @@ def precision(dtype: str) -> contextlib.AbstractContextManager[object]:
         context: contextlib.AbstractContextManager[object] = jax.enable_x64(True)
         return context
     return contextlib.nullcontext()
+
+
+def double(tree: Any) -> Any:
+    """A pytree in float64, by way of the host: on the device every shape would be a program to compile."""
+    return jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), tree)

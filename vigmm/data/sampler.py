@@ -6,6 +6,7 @@ from typing import Protocol
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int, Key
 
 from vigmm.core.struct import require, spec, state
@@ -26,6 +27,10 @@ class Rows:
 
     x: Float[Array, "N D"]
     weight: Float[Array, " N"]
+
+    def total_weight(self) -> float:
+        """Sum of the weights, on the host and in float64: no program is compiled for it."""
+        return float(np.sum(np.asarray(self.weight), dtype=np.float64))
 
 
 class Sampler(Protocol):

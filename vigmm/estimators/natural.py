@@ -11,7 +11,8 @@ rate on minibatches is stochastic variational inference.
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+import dataclasses
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -23,9 +24,8 @@ from vigmm.core.typing import Batch, PRNGKey
 from vigmm.estimators.base import Estimate
 from vigmm.families import Conjugate, Family
 from vigmm.families.conjugate import ConjugateParams
-from vigmm.math.rows import softmax
-from vigmm.math.tiles import choose_tile, tiled_sum
-from vigmm.models import Mixture, Prior
+from vigmm.models import Mixture, Prior, passes
+from vigmm.models.truncated import gather_few
 
 __all__ = ["Natural"]
 
@@ -36,23 +36,27 @@ class Natural:
 
     Args:
         tile: rows processed at a time; ``None`` chooses from the cache size.
+        candidates: for hundreds of components or more: look at only so many for each row. The bound is then
+            that of a q restricted to them, a lower one. ``None`` looks at all.
     """
 
     tile: int | None = None
+    candidates: int | None = None
 
     default_optimizer: ClassVar[tuple[str, str]] = ("robbins_monro", "sgd")
     full_batch: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         require(self.tile is None or self.tile >= 1, "tile", ">= 1", self.tile)
+        require(self.candidates is None or self.candidates >= 2, "candidates", ">= 2", self.candidates)
 
     def check(self, model: Mixture, family: Family) -> None:
         """Refuse families without natural parameters."""
         _conjugate(family)
 
     def final(self) -> Natural:
-        """Itself."""
-        return self
+        """Itself, all components looked at."""
+        return dataclasses.replace(self, candidates=None)
 
     def value(
         self,
@@ -63,15 +67,12 @@ class Natural:
         batch: Batch,
         key: PRNGKey,
     ) -> dict[str, Float[Array, ""]]:
-        """The terms of equation (1)."""
+        """The terms of equation (1), of all components."""
         family = _conjugate(family)
         posterior = family.posterior(model, params)
         theta = family.expected(model, posterior)
-
-        def tile_log_lik(piece: Batch) -> Float[Array, ""]:
-            return jnp.sum(piece.weight * model.log_lik(theta, piece.x))
-
-        log_lik = tiled_sum(tile_log_lik, batch, self._tile(model, batch))
+        many = jax.tree.map(lambda leaf: leaf[None], theta)
+        log_lik = passes.log_lik(model, many, batch, tile=self.tile)[0]
         return {"log_lik": log_lik, **family.neg_kl(model, posterior, prior)}
 
     def estimate(
@@ -91,29 +92,18 @@ class Natural:
         posterior = family.posterior(model, params)
         theta = family.expected(model, posterior)
         centre = params.components.centre
-
-        def tile_sums(piece: Batch) -> dict[str, Any]:
-            shares, log_lik = softmax(model.log_joint(theta, piece.x))
-            resp = piece.weight[:, None] * shares
-            return {
-                "log_lik": jnp.sum(piece.weight * log_lik),
-                "counts": jnp.sum(resp, axis=0),
-                "stats": model.algebra.stats(piece.x, resp, centre),
-            }
-
-        sums = tiled_sum(tile_sums, batch, self._tile(model, batch))
-        target = family.target(model, prior, params, sums["counts"], sums["stats"])
-        terms = {"log_lik": sums["log_lik"], **family.neg_kl(model, posterior, prior)}
+        if self.candidates is None or self.candidates >= model.num_components:
+            log_lik, stats = passes.gather(model, theta, batch, centre, tile=self.tile)
+        else:
+            log_lik, stats = gather_few(model, theta, batch, centre, self.candidates)
+        target = family.target(model, prior, params, stats.count, stats)
+        terms = {"log_lik": log_lik, **family.neg_kl(model, posterior, prior)}
         return Estimate(
             elbo=jax.tree.reduce(jnp.add, terms),
             grads=jax.tree.map(jnp.subtract, params, target),
             terms=terms,
-            se=jnp.zeros((), sums["log_lik"].dtype),
+            se=jnp.zeros((), log_lik.dtype),
         )
-
-    def _tile(self, model: Mixture, batch: Batch) -> int:
-        rows, dim = batch.x.shape
-        return self.tile or choose_tile(rows, model.num_components, dim, itemsize=batch.x.dtype.itemsize)
 
 
 def _conjugate(family: Family) -> Conjugate:

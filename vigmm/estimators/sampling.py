@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any, cast
 
 import jax
-import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from vigmm.core.errors import SpecError
@@ -14,8 +13,7 @@ from vigmm.core.typing import Batch, PRNGKey
 from vigmm.estimators import noise as noises
 from vigmm.estimators.noise import Noise
 from vigmm.families import Family, Reparameterised
-from vigmm.math.tiles import choose_tile, tiled_value
-from vigmm.models import Mixture, Position, Prior
+from vigmm.models import Mixture, Position, Prior, passes
 
 __all__ = ["LogDensities", "log_densities", "push", "reparameterised"]
 
@@ -62,15 +60,7 @@ def log_densities(
     model: Mixture, u: Position, log_q: Float[Array, " S"], prior: Prior, batch: Batch, tile: int | None
 ) -> LogDensities:
     """Log densities at S positions; rows are read tile by tile."""
-    rows, dim = batch.x.shape
-    size = tile or choose_tile(rows, model.num_components, dim, itemsize=batch.x.dtype.itemsize)
-
-    def one(u: Position) -> tuple[Float[Array, ""], Float[Array, ""]]:
-        # The prior is closed over: only u is differentiated.
-        def tile_log_lik(u: Position, piece: Batch) -> Float[Array, ""]:
-            return jnp.sum(piece.weight * model.log_lik(model.constrain(prior, u), piece.x))
-
-        return tiled_value(tile_log_lik, u, batch, size), model.log_prior(prior, u)
-
-    log_lik, log_prior = jax.vmap(one)(u)
+    theta = jax.vmap(lambda u: model.constrain(prior, u))(u)
+    log_prior = jax.vmap(lambda u: model.log_prior(prior, u))(u)
+    log_lik = passes.log_lik(model, theta, batch, tile=tile)
     return LogDensities(log_lik=log_lik, log_prior=log_prior, log_q=log_q)

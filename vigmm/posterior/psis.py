@@ -16,7 +16,6 @@ import dataclasses
 
 import numpy as np
 from jaxtyping import Float
-from scipy.special import logsumexp
 
 from vigmm.core.struct import require
 
@@ -50,7 +49,7 @@ class Smoothed:
     @property
     def effective_draws(self) -> float:
         """1 / sum of squared weights."""
-        return float(np.exp(-logsumexp(2.0 * self.log_weights)))
+        return float(np.exp(-_logsumexp(2.0 * self.log_weights)))
 
 
 def pareto_shape(excess: Float[np.ndarray, " M"]) -> tuple[float, float]:
@@ -70,7 +69,7 @@ def pareto_shape(excess: Float[np.ndarray, " M"]) -> tuple[float, float]:
     theta = 1.0 / x[-1] + (1.0 - np.sqrt(grid / (index - 0.5))) / (3.0 * quartile)
     shapes = np.mean(np.log1p(-theta[:, None] * x[None]), axis=1)
     profile = count * (np.log(-theta / shapes) - shapes - 1.0)
-    weight = np.exp(profile - logsumexp(profile))
+    weight = np.exp(profile - _logsumexp(profile))
     best = float(np.sum(theta * weight))
     shape = float(np.mean(np.log1p(-best * x)))
     sigma = -shape / best
@@ -94,7 +93,7 @@ def smooth(log_ratios: Float[np.ndarray, " S"]) -> Smoothed:
     highest = ratios.max()
     smoothed = ratios - highest
     khat = np.inf
-    if np.exp(-logsumexp(smoothed)) * count < _FLAT:
+    if np.exp(-_logsumexp(smoothed)) * count < _FLAT:
         khat = 0.0  # no ratio is far above the mean of all: whatever shape the tail has, it does no harm
     elif tail >= 5:
         order = np.argsort(smoothed)
@@ -112,7 +111,7 @@ def smooth(log_ratios: Float[np.ndarray, " S"]) -> Smoothed:
             )
             # No smoothed weight is larger than the largest raw one.
             smoothed[largest] = np.minimum(np.log(quantile + cutoff), 0.0)
-    total = logsumexp(smoothed)
+    total = _logsumexp(smoothed)
     relative = np.exp(smoothed - total) * count
     se = float(np.std(relative, ddof=1) / np.sqrt(count)) if khat <= USABLE else float("inf")
     return Smoothed(
@@ -121,3 +120,10 @@ def smooth(log_ratios: Float[np.ndarray, " S"]) -> Smoothed:
         log_evidence=float(total - np.log(count) + highest),
         se=se,
     )
+
+
+def _logsumexp(x: Float[np.ndarray, " S"]) -> float:
+    # Importing this part of SciPy takes as long as a third of JAX does, and a fit needs none of it.
+    from scipy.special import logsumexp
+
+    return float(logsumexp(x))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from typing import Any
 
 import jax
@@ -11,6 +10,8 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from vigmm.core import rng
+from vigmm.core.effort import pass_work, program
+from vigmm.core.precision import double
 from vigmm.core.typing import Batch, PRNGKey
 from vigmm.data.sampler import Rows
 from vigmm.estimators import Objective
@@ -22,9 +23,15 @@ __all__ = ["block_names", "ratios"]
 
 # Draws that one compiled call weighs: enough to fill the matrix products, few enough to keep memory small.
 _TOGETHER = 16
+_USUAL_DRAWS = 1024
 
 
-@functools.partial(jax.jit, static_argnames=("model", "family", "block"))
+def _work(model: Mixture, family: Family, params: Any, prior: Prior, rows: Rows, *_: Any, **__: Any) -> float:
+    """Operations of a diagnosis: every draw is weighed with all rows."""
+    return _USUAL_DRAWS * pass_work(rows.x.shape, model.num_components)
+
+
+@program(_work, static_argnames=("model", "family", "block"))
 def _weigh(
     model: Mixture,
     family: Family,
@@ -64,10 +71,6 @@ def _keys(key: PRNGKey, first: int) -> Array:
     return keys
 
 
-def _double(tree: Any) -> Any:
-    return jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float64), tree)
-
-
 def ratios(
     objective: Objective,
     params: Any,
@@ -85,8 +88,8 @@ def ratios(
     """
     name, number = block or (None, 0)
     with jax.enable_x64(True):
-        params, prior, centre = _double(params), _double(prior), _double(centre)
-        index = jnp.asarray(number, jnp.int32)
+        params, prior, centre = double((params, prior, centre))
+        index = np.asarray(number, np.int32)
         model, family = objective.model, objective.family
         found = [
             _weigh(model, family, params, prior, rows, _keys(key, first), centre, index, block=name)

@@ -8,7 +8,6 @@ import time
 from collections.abc import Iterator
 from typing import Any, Protocol
 
-import jax.numpy as jnp
 import numpy as np
 
 from vigmm.core.outcome import Outcome
@@ -182,7 +181,7 @@ def train(
     names = steps.term_names(_terms(objective, params, prior, data, key))
     progression = Progression(
         steps_per_pass=batches,
-        total_weight=float(jnp.sum(data.weight)),
+        total_weight=data.total_weight(),
         tolerance=config.tolerance,
         patience=config.patience,
         horizon=horizon,
@@ -201,7 +200,7 @@ def train(
     with interrupt or Interrupt() as request:
         while done < horizon:
             state, metrics, checks = steps.run(
-                state, prior, data, holdout, jnp.asarray(horizon, jnp.int32),
+                state, prior, data, holdout, np.asarray(horizon, np.int32),
                 objective=objective, optimizer=optimizer, sampler=sampler,
                 length=length, num_draws=config.num_draws,
             )  # fmt: skip
@@ -257,7 +256,11 @@ def _terms(objective: Objective, params: Any, prior: Prior, data: Rows, key: PRN
 
     from vigmm.core.typing import Batch
 
-    one = Batch(x=data.x[:1], weight=data.weight[:1])
+    # Only the shapes of one row; a slice of the rows would be a program to compile.
+    def one_row(leaf: Any) -> Any:
+        return jax.ShapeDtypeStruct((1, *leaf.shape[1:]), leaf.dtype)  # type: ignore[no-untyped-call]
+
+    one = Batch(x=one_row(data.x), weight=one_row(data.weight))
     shapes: dict[str, Any] = jax.eval_shape(objective.value, params, prior, one, key)
     return shapes
 

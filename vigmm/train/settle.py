@@ -62,7 +62,7 @@ def settle(
         return params
     config = dataclasses.replace(config, passes=passes, min_steps=_MIN_STEPS, tolerance=0.0)
     delay = max(1.0, rows_seen / config.batch_size)
-    none = Rows(x=data.x[:0], weight=data.weight[:0])
+    none = Rows(x=jnp.zeros((0, data.x.shape[1]), data.x.dtype), weight=jnp.zeros((0,), data.weight.dtype))
     result = train(
         natural(model), RobbinsMonro(delay=delay), params, prior, data, none, key,
         config=config, progress=progress, phase="start", interrupt=interrupt,

@@ -7,7 +7,6 @@ static; parameters, prior, data, keys and the horizon are arguments. Nothing is 
 from __future__ import annotations
 
 import dataclasses
-import functools
 from typing import Any
 
 import jax
@@ -17,6 +16,7 @@ from jax import lax
 from jaxtyping import Array, Float, Int
 
 from vigmm.core import rng
+from vigmm.core.effort import pass_work, program
 from vigmm.core.struct import state
 from vigmm.core.typing import Batch, PRNGKey
 from vigmm.data.sampler import Rows, Sampler
@@ -30,6 +30,9 @@ from vigmm.train.memory import Memory
 from vigmm.train.recovery import Caution
 
 __all__ = ["Checks", "Metrics", "TrainState", "first_params", "init", "run", "step", "term_names"]
+
+# Calls of a compiled chunk in a run, about.
+_CHUNKS = 20
 
 
 @state
@@ -78,12 +81,19 @@ class Checks:
     reset: Int[Array, ""]
 
 
+def _little(*_: Any, **__: Any) -> float:
+    """Work that depends on no rows."""
+    return 0.0
+
+
+@program(_little, static_argnames=("objective", "optimizer", "batches"))
 def init(
     objective: Objective, optimizer: Optimizer, params: Any, key: PRNGKey, *, batches: int = 1
 ) -> TrainState:
     """The state before the first step. Copies `params`, because `run` donates its state.
 
-    `batches` is the number in a pass; an optimiser that remembers them needs no memory of one that is all.
+    One program: every shape that is copied or filled with zeros would be one of its own. `batches` is the
+    number in a pass; an optimiser that remembers them needs no memory of one that is all.
     """
     remembers = optimizer.batches is not None and batches > 1
     params = jax.tree.map(jnp.copy, params)
@@ -102,7 +112,7 @@ def init(
     )
 
 
-@functools.partial(jax.jit, static_argnames=("model", "family"))
+@program(_little, static_argnames=("model", "family"))
 def first_params(
     model: Mixture, family: Family, prior: Prior, start: ConjugateParams, surrogate_prior: Prior
 ) -> Any:
@@ -171,8 +181,26 @@ def step(
     return new, metrics
 
 
-@functools.partial(
-    jax.jit,
+def _run_work(
+    state: TrainState,
+    prior: Prior,
+    data: Rows,
+    holdout: Rows,
+    horizon: Int[Array, ""],
+    *,
+    objective: Objective,
+    sampler: Sampler,
+    length: int,
+    **_: Any,
+) -> float:
+    """Operations of a run of usual length."""
+    rows, dim = data.x.shape
+    read = length * -(-rows // sampler.steps_per_epoch(rows)) + holdout.x.shape[0]
+    return _CHUNKS * pass_work((read, dim), objective.model.num_components)
+
+
+@program(
+    _run_work,
     static_argnames=("objective", "optimizer", "sampler", "length", "num_draws"),
     donate_argnames=("state",),
 )
@@ -228,14 +256,13 @@ def _mean_log_predictive(
     objective: Objective, params: Any, prior: Prior, holdout: Rows, key: PRNGKey, num_draws: int
 ) -> Float[Array, ""]:
     """Weighted mean log predictive density of the held-out rows; NaN if there are none."""
-    rows, dim = holdout.x.shape
     model, family = objective.model, objective.family
 
     def total(piece: Batch) -> Float[Array, ""]:
         joint = family.log_predictive(model, params, prior, piece.x, key, num_draws=num_draws)
         return jnp.sum(piece.weight * jax.nn.logsumexp(joint, axis=-1))
 
-    tile = choose_tile(rows, model.num_components, dim, itemsize=holdout.x.dtype.itemsize)
+    tile = choose_tile(holdout.x, model.num_components * holdout.x.shape[1])
     batch = Batch(x=holdout.x, weight=holdout.weight)
     density: Array = tiled_sum(total, batch, tile) / jnp.sum(holdout.weight)
     return density

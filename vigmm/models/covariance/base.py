@@ -11,6 +11,7 @@ from jaxtyping import Array, Float, Int
 from vigmm.core.errors import SpecError
 from vigmm.core.struct import state
 from vigmm.core.typing import PRNGKey
+from vigmm.math.features import Kind
 
 __all__ = [
     "ConjugateStructure",
@@ -18,6 +19,7 @@ __all__ = [
     "FreeStructure",
     "Hyper",
     "MarginalStructure",
+    "Quadratic",
     "Scales",
     "Separable",
     "Structure",
@@ -115,6 +117,35 @@ class MarginalStructure(Structure, Protocol):
 
     def marginal(self, u: StructurePosition, dim: int, seen: Float[Array, " D"]) -> Any:
         """The components' parts for the columns where `seen` is 1; rows have 0 in the others."""
+        ...
+
+
+class Quadratic(Structure, Protocol):
+    """A structure whose squared distances are linear in natural features (see `vigmm.math.features`)."""
+
+    @property
+    def features(self) -> Kind:
+        """Which features."""
+        ...
+
+    @property
+    def sloped(self) -> bool:
+        """Whether squares, too, are best computed from features; else only the statistics are."""
+        ...
+
+    def slopes(self, parts: Any) -> Float[Array, "K E"]:
+        """Coefficients of -square / 2 for all features but the one."""
+        ...
+
+    def roughness(self, parts: Any, power: Float[Array, " D"]) -> Float[Array, " K"]:
+        """Size of the terms that are summed, times the rounding error of a number: that of a square.
+
+        The root of the sum of the squared terms, with `power` the mean square of each column.
+        """
+        ...
+
+    def collect(self, moments: Float[Array, "K F"], centre: Float[Array, "K D"]) -> Any:
+        """Sufficient statistics about `centre` from weighted sums of features, as `stats` gives them."""
         ...
 
 

@@ -7,6 +7,7 @@ statistics, its prior, its expectations and its Student-t predictive.
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import jax.numpy as jnp
@@ -15,8 +16,9 @@ from jaxtyping import Array, Float, Int
 
 from vigmm.core.struct import spec, state
 from vigmm.core.typing import PRNGKey
+from vigmm.math.features import Kind
 from vigmm.math.linalg import cholesky, einsum, log_diag_sum, tril_inverse
-from vigmm.math.rows import scatter
+from vigmm.math.rows import FEW_COLUMNS, scatter
 from vigmm.math.special import log_gamma_ratio
 from vigmm.models.covariance import normal_wishart as nw_math
 from vigmm.models.covariance.base import Hyper, Scales, StructurePosition
@@ -32,6 +34,7 @@ class Whitened:
     log_det: Float[Array, " K"]
     whitener: Float[Array, "C D D"]
     offset: Float[Array, "K D"]
+    loc: Float[Array, "K D"]
 
 
 @spec
@@ -102,8 +105,57 @@ class Matrices:
 
     def square(self, parts: Whitened, x: Float[Array, "B D"]) -> Float[Array, "B K"]:
         """|W_k x - b_k|^2: one matrix product, and no triangular solve on rows."""
-        white = einsum("bj,kij->bki", x, parts.whitener)
-        return jnp.sum((white - parts.offset[None]) ** 2, axis=-1)
+        if x.shape[1] <= FEW_COLUMNS:
+            white = einsum("bj,kij->bki", x, parts.whitener)
+            return jnp.sum((white - parts.offset[None]) ** 2, axis=-1)
+        white = einsum("kij,bj->kib", parts.whitener, x)
+        return jnp.sum((white - parts.offset[:, :, None]) ** 2, axis=1).T
+
+    @property
+    def features(self) -> Kind:
+        """Products of columns."""
+        return "products"
+
+    @property
+    def sloped(self) -> bool:
+        """No: slopes are rounded, for all rows alike, and whitened rows take no longer."""
+        return False
+
+    def slopes(self, parts: Whitened) -> Float[Array, "K E"]:
+        """-Lambda_ii / 2 and -Lambda_ij for the products, Lambda mu for the columns."""
+        num, dim = parts.offset.shape
+        rows, columns = np.triu_indices(dim)
+        half = np.where(rows == columns, 0.5, 1.0)
+        precision = _precision(parts)
+        products = -precision[:, rows, columns] * jnp.asarray(half, precision.dtype)[None]
+        linear = einsum("kij,ki->kj", spread(parts.whitener, num), parts.offset)
+        return jnp.concatenate([spread(products, num), linear], axis=-1)
+
+    def roughness(self, parts: Whitened, power: Float[Array, " D"]) -> Float[Array, " K"]:
+        """Eps (sum_ij Lambda_ij^2 v_i v_j)^(1/2), with v = power + mu^2."""
+        v = power[None] + parts.loc**2
+        eps = float(np.finfo(v.dtype).eps)
+        squares = spread(_precision(parts) ** 2, v.shape[0])
+        terms = jnp.sum(einsum("kij,kj->ki", squares, v) * v, axis=-1)
+        return eps * jnp.sqrt(terms)
+
+    def collect(self, moments: Float[Array, "K F"], centre: Float[Array, "K D"]) -> Natural:
+        """Statistics about the origin, moved to `centre`."""
+        dim = centre.shape[1]
+        rows, columns = np.triu_indices(dim)
+        place = np.zeros((dim, dim), np.int32)
+        place[rows, columns] = place[columns, rows] = np.arange(len(rows))
+        sums, first, count = moments[:, : len(rows)], moments[:, len(rows) : -1], moments[:, -1]
+        second = sums[:, place.ravel()].reshape(-1, dim, dim)
+        second = pooled(second, 1) if self.tied else second
+        about = Natural(
+            count=count,
+            first=first,
+            second=second,
+            dof=pooled(count, second.shape[0]),
+            centre=jnp.zeros_like(centre),
+        )
+        return nw_math.moved(about, centre)
 
     def prior(self, hyper: Hyper, num_components: int, dtype: Any) -> NormalWishartParams:
         """Normal-Wishart with rate (nu - D - 1) times the expected covariance."""
@@ -180,7 +232,7 @@ class Matrices:
         whitener = jnp.sqrt(q.dof)[:, None, None] * tril_inverse(q.rate_factor)
         made = _whitened(0.5 * nw_math.expected_log_det(q), whitener, q.loc)
         log_det = made.log_det - 0.5 * dim / q.mean_precision
-        return Whitened(log_det=log_det, whitener=made.whitener, offset=made.offset)
+        return dataclasses.replace(made, log_det=log_det)
 
     def kl_parts(
         self, q: NormalWishartParams, prior: NormalWishartParams
@@ -224,7 +276,11 @@ def _whitened(
 ) -> Whitened:
     num = loc.shape[0]
     offset = einsum("kij,kj->ki", spread(whitener, num), loc)
-    return Whitened(log_det=spread(log_det, num), whitener=whitener, offset=offset)
+    return Whitened(log_det=spread(log_det, num), whitener=whitener, offset=offset, loc=loc)
+
+
+def _precision(parts: Whitened) -> Float[Array, "C D D"]:
+    return einsum("kli,klj->kij", parts.whitener, parts.whitener)
 
 
 def _covariance(coords: Float[Array, "C P"], dim: int) -> Float[Array, "C D D"]:

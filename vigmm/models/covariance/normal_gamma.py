@@ -37,6 +37,7 @@ __all__ = [
     "log_partition",
     "log_prob",
     "log_root_moments",
+    "moved",
     "regroup",
     "sample",
     "share",
@@ -105,21 +106,31 @@ def from_natural(natural: Natural) -> NormalGammaParams:
     )
 
 
+def moved(stats: Natural, shift: Float[Array, "K D"]) -> Natural:
+    """About centres that were shifted: first - n s, and second - first s + n s^2 / 2."""
+    change = shift * (0.5 * stats.count[:, None] * shift - stats.first)
+    return Natural(
+        count=stats.count,
+        first=stats.first - stats.count[:, None] * shift,
+        second=stats.second + gather(change, stats.second),
+        shape=stats.shape,
+        centre=stats.centre,
+    )
+
+
 def regroup(stats: Natural, shift: Float[Array, "K D"], group: Int[Array, " K"], num_groups: int) -> Natural:
     """Statistics of groups of components: k joins group[k], its centre moved by shift[k].
 
-    About c + s: first - n s, and second - first s + n s^2 / 2. The centres that belong to one group must
-    agree after the shift.
+    The centres that belong to one group must agree after the shift.
     """
-    num = stats.count.shape[0]
-    change = gather(shift * (0.5 * stats.count[:, None] * shift - stats.first), stats.second)
-    second, shape = stats.second + change, stats.shape
+    about = moved(stats, shift)
     join = jax.nn.one_hot(group, num_groups, dtype=shift.dtype, axis=0)
-    if stats.second.shape[0] == num:
+    second, shape = about.second, about.shape
+    if second.shape[0] == shift.shape[0]:
         second, shape = einsum("gk,ke->ge", join, second), einsum("gk,ke->ge", join, shape)
     return Natural(
-        count=einsum("gk,k->g", join, stats.count),
-        first=einsum("gk,kd->gd", join, stats.first - stats.count[:, None] * shift),
+        count=einsum("gk,k->g", join, about.count),
+        first=einsum("gk,kd->gd", join, about.first),
         second=second,
         shape=shape,
         centre=jnp.zeros((num_groups, shift.shape[1]), shift.dtype),

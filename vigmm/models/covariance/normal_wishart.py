@@ -46,6 +46,7 @@ __all__ = [
     "log_jacobian",
     "log_partition",
     "log_prob",
+    "moved",
     "pack",
     "pooled",
     "position_moments",
@@ -120,29 +121,35 @@ def from_natural(natural: Natural) -> NormalWishartParams:
     )
 
 
+def moved(stats: Natural, shift: Float[Array, "K D"]) -> Natural:
+    """About centres that were shifted: first - n s, and second - first s^T - s first^T + n s s^T."""
+    cross = stats.first[:, :, None] * shift[:, None, :]
+    change = stats.count[:, None, None] * outer(shift) - cross - jnp.swapaxes(cross, -1, -2)
+    return Natural(
+        count=stats.count,
+        first=stats.first - stats.count[:, None] * shift,
+        second=stats.second + pooled(change, stats.second.shape[0]),
+        dof=stats.dof,
+        centre=stats.centre,
+    )
+
+
 def regroup(stats: Natural, shift: Float[Array, "K D"], group: Int[Array, " K"], num_groups: int) -> Natural:
     """Statistics of groups of components: k joins group[k], its centre moved by shift[k].
 
-    About c + s: first - n s, and second - first s^T - s first^T + n s s^T. The centres that belong to one
-    group must agree after the shift.
+    The centres that belong to one group must agree after the shift.
     """
-    num = stats.count.shape[0]
-    moved = stats.first - stats.count[:, None] * shift
-    # -(first s^T + s first^T) + n s s^T, from what is left after the shift.
-    cross = stats.first[:, :, None] * shift[:, None, :]
-    change = stats.count[:, None, None] * outer(shift) - cross - jnp.swapaxes(cross, -1, -2)
-    join = jax.nn.one_hot(group, num_groups, dtype=moved.dtype, axis=0)
-    if stats.second.shape[0] == num:
-        second = einsum("gk,kij->gij", join, stats.second + change)
-        dof = einsum("gk,k->g", join, stats.dof)
-    else:
-        second, dof = stats.second + pooled(change, 1), stats.dof
+    about = moved(stats, shift)
+    join = jax.nn.one_hot(group, num_groups, dtype=shift.dtype, axis=0)
+    second, dof = about.second, about.dof
+    if second.shape[0] == shift.shape[0]:
+        second, dof = einsum("gk,kij->gij", join, second), einsum("gk,k->g", join, dof)
     return Natural(
-        count=einsum("gk,k->g", join, stats.count),
-        first=einsum("gk,kd->gd", join, moved),
+        count=einsum("gk,k->g", join, about.count),
+        first=einsum("gk,kd->gd", join, about.first),
         second=second,
         dof=dof,
-        centre=jnp.zeros((num_groups, moved.shape[1]), moved.dtype),
+        centre=jnp.zeros((num_groups, shift.shape[1]), shift.dtype),
     )
 
 

@@ -18,6 +18,7 @@ from jaxtyping import Array, Float, Int
 
 from vigmm.core.struct import spec, state
 from vigmm.core.typing import PRNGKey
+from vigmm.math.features import Kind
 from vigmm.math.special import log_gamma_ratio
 from vigmm.models.covariance import normal_gamma as ng_math
 from vigmm.models.covariance.base import Hyper, Scales, StructurePosition
@@ -95,7 +96,46 @@ class Variances:
 
     def square(self, parts: Scaled, x: Float[Array, "B D"]) -> Float[Array, "B K"]:
         """Squared distances, from differences: nothing cancels for a tight component far from the origin."""
-        return jnp.sum((parts.root[None] * (x[:, None, :] - parts.loc[None])) ** 2, axis=-1)
+        white = parts.root[:, :, None] * (x.T[None] - parts.loc[:, :, None])
+        return jnp.sum(white**2, axis=1).T
+
+    @property
+    def features(self) -> Kind:
+        """Squares of columns; their sum where all columns share a precision."""
+        return "square" if self.spherical else "squares"
+
+    @property
+    def sloped(self) -> bool:
+        """Yes: one product in place of differences of every row from every mean."""
+        return True
+
+    def slopes(self, parts: Scaled) -> Float[Array, "K E"]:
+        """-lambda / 2 for the squares, lambda mu for the columns."""
+        precision = parts.root**2
+        squares = precision[:, :1] if self.spherical else precision
+        return jnp.concatenate([-0.5 * squares, precision * parts.loc], axis=-1)
+
+    def roughness(self, parts: Scaled, power: Float[Array, " D"]) -> Float[Array, " K"]:
+        """Eps (sum_d lambda_d^2 v_d^2)^(1/2), with v = power + mu^2."""
+        v = power[None] + parts.loc**2
+        eps = float(np.finfo(v.dtype).eps)
+        return eps * jnp.sqrt(jnp.sum((parts.root**2 * v) ** 2, axis=-1))
+
+    def collect(self, moments: Float[Array, "K F"], centre: Float[Array, "K D"]) -> Natural:
+        """Statistics about the origin, moved to `centre`."""
+        num, dim = centre.shape
+        squares, first, count = moments[:, : -dim - 1], moments[:, -dim - 1 : -1], moments[:, -1]
+        columns = jnp.broadcast_to(count[:, None], centre.shape)
+        like = jnp.zeros((1 if self.tied else num, self._per_component(dim)), moments.dtype)
+        second = jnp.sum(squares, axis=0, keepdims=True) if self.tied else squares
+        about = Natural(
+            count=count,
+            first=first,
+            second=0.5 * second,
+            shape=0.5 * gather(columns, like),
+            centre=jnp.zeros_like(centre),
+        )
+        return ng_math.moved(about, centre)
 
     def prior(self, hyper: Hyper, num_components: int, dtype: Any) -> NormalGammaParams:
         """Normal-Gamma with E[1/lambda] = the diagonal of the expected covariance, or its mean."""

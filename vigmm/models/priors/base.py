@@ -34,7 +34,7 @@ class DataScale:
     patterns: Bool[np.ndarray, "M D"] | None = None
 
     def frame(self, dtype: Any) -> Frame:
-        """What of it the compiled code needs."""
+        """What of it the compiled code needs; cast on the host, where nothing is compiled for it."""
         sd = np.sqrt(np.diag(self.cov))
         patterns = np.zeros((0, len(self.mean))) if self.patterns is None else self.patterns
         low = self.mean - _REACH * sd if self.low is None else self.low
@@ -42,11 +42,11 @@ class DataScale:
         # A constant column has no width; it counts as one unit of its scale.
         high = np.where(high > low, high, low + self.scale)
         return Frame(
-            center=jnp.asarray(self.center, dtype),
-            scale=jnp.asarray(self.scale, dtype),
-            low=jnp.asarray((low - self.center) / self.scale, dtype),
-            high=jnp.asarray((high - self.center) / self.scale, dtype),
-            patterns=jnp.asarray(patterns, dtype),
+            center=jnp.asarray(np.asarray(self.center, dtype)),
+            scale=jnp.asarray(np.asarray(self.scale, dtype)),
+            low=jnp.asarray(np.asarray((low - self.center) / self.scale, dtype)),
+            high=jnp.asarray(np.asarray((high - self.center) / self.scale, dtype)),
+            patterns=jnp.asarray(np.asarray(patterns, dtype)),
         )
 
 

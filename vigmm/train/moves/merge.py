@@ -17,7 +17,6 @@ References:
 
 from __future__ import annotations
 
-import functools
 from typing import Any
 
 import jax
@@ -27,6 +26,7 @@ from jax import lax
 from jax.scipy.special import xlogy
 from jaxtyping import Array, Bool, Float, Int
 
+from vigmm.core.effort import program
 from vigmm.core.struct import state
 from vigmm.core.typing import Batch
 from vigmm.data.sampler import Rows
@@ -34,7 +34,16 @@ from vigmm.math.linalg import einsum
 from vigmm.math.special import log_beta
 from vigmm.math.tiles import tiled_sum
 from vigmm.models import Mixture, Prior, Sticks, sticks
-from vigmm.train.moves.mixture import Slots, assemble, read, responsibilities, tile_of
+from vigmm.train.moves.mixture import (
+    MOVES,
+    Slots,
+    assemble,
+    read,
+    responsibilities,
+    search_work,
+    slot_work,
+    tile_of,
+)
 
 __all__ = ["Pairs", "choose", "merge", "pairs"]
 
@@ -55,7 +64,7 @@ class Pairs:
     centre: Float[Array, "S D"]
 
 
-@functools.partial(jax.jit, static_argnames=("model",))
+@program(search_work(2 * MOVES), static_argnames=("model",))
 def pairs(model: Mixture, prior: Prior, slots: Slots, rows: Rows) -> Pairs:
     """The most promising pairs and what each merge would gain."""
     posterior, theta = read(model, slots)
@@ -190,7 +199,7 @@ def _about_common_mean(
     return model.algebra.regroup(stats, to[group] - centre, group, num_groups), to
 
 
-@functools.partial(jax.jit, static_argnames=("model",))
+@program(slot_work, static_argnames=("model",))
 def merge(model: Mixture, prior: Prior, slots: Slots, found: Pairs, group: Int[Array, " S"]) -> Slots:
     """The posterior after component k has joined component group[k]: no row is read."""
     num = model.num_components

@@ -12,7 +12,7 @@ is a bound of the model with S components, and a slot out of use is at its prior
 from __future__ import annotations
 
 import dataclasses
-import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -20,21 +20,36 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
+from vigmm.core.effort import pass_work, program
 from vigmm.core.struct import state
 from vigmm.core.typing import Batch
 from vigmm.data.sampler import Rows
 from vigmm.families import Conjugate, ConjugateParams, row_counts
 from vigmm.math.rows import softmax
-from vigmm.math.tiles import choose_tile, tiled_sum
-from vigmm.models import Mixture, Prior, Sticks, sticks
+from vigmm.math.tiles import choose_tile
+from vigmm.models import Mixture, Prior, Sticks, passes, sticks
 
-__all__ = ["EMPTY", "Slots", "ascend", "assemble", "read", "resize", "responsibilities", "tile_of"]
+__all__ = [
+    "EMPTY",
+    "MOVES",
+    "Slots",
+    "ascend",
+    "assemble",
+    "read",
+    "resize",
+    "responsibilities",
+    "search_work",
+    "slot_work",
+    "tile_of",
+]
 
 # A component with fewer rows than this is out of use: it is at its prior, but for rounding.
 EMPTY = 1e-3
 # How fast steps are lengthened while that pays, and how much of a component a longer step must leave.
 _STRETCH = 1.25
 _LEAST_LEFT = 0.5
+# A search makes about so many passes and tries about so many moves.
+_PASSES, MOVES = 500, 50
 
 
 @state
@@ -47,8 +62,7 @@ class Slots:
 
 def tile_of(model: Mixture, rows: Rows) -> int:
     """Rows that are handled at a time."""
-    count, dim = rows.x.shape
-    return choose_tile(count, model.num_components, dim, itemsize=rows.x.dtype.itemsize)
+    return choose_tile(rows.x, model.num_components * rows.x.shape[1])
 
 
 def read(model: Mixture, slots: Slots) -> tuple[Any, Any]:
@@ -64,7 +78,7 @@ def responsibilities(
     model: Mixture, theta: Any, x: Float[Array, "B D"]
 ) -> tuple[Float[Array, "B S"], Float[Array, " B"]]:
     """q(z_b = k) at its optimum, and the log of its normaliser."""
-    return softmax(model.log_joint(theta, x))
+    return softmax(model.log_joint(theta, x), dim=x.shape[1])
 
 
 def assemble(
@@ -101,13 +115,7 @@ def _visit(model: Mixture, prior: Prior, slots: Slots, rows: Rows) -> tuple[Any,
     """
     posterior, theta = read(model, slots)
     centre = posterior.components.loc
-
-    def one(piece: Batch) -> tuple[Any, Float[Array, ""]]:
-        resp, log_lik = responsibilities(model, theta, piece.x)
-        stats = model.algebra.stats(piece.x, piece.weight[:, None] * resp, centre)
-        return stats, jnp.sum(piece.weight * log_lik)
-
-    stats, log_lik = tiled_sum(one, Batch(x=rows.x, weight=rows.weight), tile_of(model, rows))
+    log_lik, stats = passes.gather(model, theta, Batch(x=rows.x, weight=rows.weight), centre)
     terms = Conjugate().neg_kl(model, posterior, prior)
     return stats, centre, log_lik + jax.tree.reduce(jnp.add, terms)
 
@@ -135,7 +143,21 @@ class _Climb:
     reach: Float[Array, ""]
 
 
-@functools.partial(jax.jit, static_argnames=("model",))
+def search_work(passes: int) -> Callable[..., float]:
+    """Operations of so many passes over the rows of a stage, for `program`."""
+
+    def work(model: Mixture, prior: Prior, slots: Slots, rows: Rows, *_: Any) -> float:
+        return passes * pass_work(rows.x.shape, model.num_components)
+
+    return work
+
+
+def slot_work(model: Mixture, prior: Prior, *_: Any) -> float:
+    """Operations of moves that read no rows, for `program`."""
+    return MOVES * pass_work((1, prior.frame.scale.shape[0]), model.num_components)
+
+
+@program(search_work(_PASSES), static_argnames=("model",))
 def ascend(
     model: Mixture,
     prior: Prior,
@@ -217,7 +239,7 @@ def _sorted(model: Mixture, prior: Prior, slots: Slots) -> Slots:
     return Slots(params=made, used=slots.used[order])
 
 
-@functools.partial(jax.jit, static_argnames=("model",))
+@program(slot_work, static_argnames=("model",))
 def resize(model: Mixture, before: Prior, after: Prior, slots: Slots) -> Slots:
     """The same components in another number of slots, which must hold all that are in use.
 

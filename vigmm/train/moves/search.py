@@ -23,6 +23,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax.numpy as jnp
+import numpy as np
 
 from vigmm.core import rng
 from vigmm.core.typing import PRNGKey
@@ -89,7 +90,7 @@ def search(
     # Whatever the start left empty is out of use.
     counts = row_counts(params.components, prior_at(model.num_components))
     # A start that is not finite is in use, so that its bound says so.
-    slots = Slots(params=params, used=~(counts <= EMPTY))
+    slots = Slots(params=params, used=jnp.asarray(~(np.asarray(counts) <= EMPTY)))
     least = model.weights.fewest(model.num_components)
     assert least is not None, "components that differ before data cannot be moved"
     stage: Stage | None = None
@@ -97,7 +98,7 @@ def search(
     for number, count in enumerate(stages):
         stage_key = rng.at_step(key, number)
         rows = _subsample(data, count, rng.stream(stage_key, "rows"))
-        share = float(jnp.sum(data.weight) / jnp.sum(rows.weight))
+        share = data.total_weight() / rows.total_weight()
         before = number * moves.rounds
         stage = Stage(moves, model, prior_at, rows, least, show, request, before, share)
         slots = stage.run(slots, stage_key)

@@ -11,7 +11,6 @@ The cut is a hyperplane d . (x - m) > t of component (m, C), aimed in one of two
 
 from __future__ import annotations
 
-import functools
 from typing import Any
 
 import jax
@@ -19,12 +18,13 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Int
 
+from vigmm.core.effort import program
 from vigmm.core.typing import Batch, PRNGKey
 from vigmm.data.sampler import Rows
 from vigmm.math.linalg import cholesky, einsum, tril_inverse
 from vigmm.math.tiles import tiled_sum
 from vigmm.models import Mixture, Prior
-from vigmm.train.moves.mixture import Slots, assemble, read, responsibilities, tile_of
+from vigmm.train.moves.mixture import MOVES, Slots, assemble, read, responsibilities, search_work, tile_of
 
 __all__ = ["WAYS", "split"]
 
@@ -33,7 +33,7 @@ WAYS = ("axis", "birth")
 _POWER_STEPS = 20
 
 
-@functools.partial(jax.jit, static_argnames=("model",))
+@program(search_work(2 * MOVES), static_argnames=("model",))
 def split(model: Mixture, prior: Prior, slots: Slots, rows: Rows, key: PRNGKey, way: Int[Array, ""]) -> Slots:
     """Every component in two; at most half of the slots may be in use.
 

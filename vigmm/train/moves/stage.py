@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from vigmm.core import rng
+from vigmm.core.effort import pass_work
 from vigmm.core.struct import require, spec
 from vigmm.core.typing import PRNGKey
 from vigmm.data.sampler import Rows
@@ -28,9 +29,8 @@ from vigmm.train.moves.split import WAYS, split
 
 __all__ = ["Moves", "Request", "Stage"]
 
-# A pass takes some `_work` times the number of slots; about 1e10 of it are a second on two CPU cores. Beyond
-# the first number a pass is long enough for a stage of fewer rows; beyond the second, halving it for fewer
-# slots saves more than the compilation costs.
+# In operations of a pass, see `pass_work`. One that takes more than the first is worth a stage of fewer rows;
+# where it takes more than the second, halving it for fewer slots saves more than compiling costs.
 _LONG_PASS = 2e9
 _WORTH_HALVING = 1e9
 _SMALLEST = 32
@@ -73,7 +73,7 @@ class Moves:
             ((5000,), (20000, 200000))
         """
         last = min(rows, self.rows)
-        short = _work(last, dim) * 2 * most < _LONG_PASS
+        short = pass_work((last, dim), 2 * most) < _LONG_PASS
         return (last,) if short or last <= 2 * self.first_rows else (self.first_rows, last)
 
 
@@ -109,7 +109,8 @@ class Stage:
         self._most, self._least = model.num_components, least
         self._show, self._request = show, request
         self._before, self._share = before, share
-        self._sizes = _sizes(self._most, _work(*rows.x.shape))
+        self._sizes = _sizes(self._most, pass_work(rows.x.shape, 1))
+        self._total_weight = rows.total_weight()
         self._priors: dict[int, Prior] = {}
         self.notes: dict[str, Any] = {"merges": 0, "deletions": 0, "rounds": 0, "rounds_kept": 0}
 
@@ -176,8 +177,8 @@ class Stage:
         model, prior = self._sized(slots.used.shape[0])
         dtype = self._rows.x.dtype
         # A millionth of a nat per row: well below what a move must gain, and above rounding.
-        tolerance = jnp.asarray(max(0.02, 1e-6 * float(jnp.sum(self._rows.weight))), dtype)
-        slots, elbo = ascend(model, prior, slots, self._rows, jnp.asarray(steps, jnp.int32), tolerance)
+        tolerance = np.asarray(max(0.02, 1e-6 * self._total_weight), dtype)
+        slots, elbo = ascend(model, prior, slots, self._rows, np.asarray(steps, np.int32), tolerance)
         return slots, float(elbo)
 
     def _better(self, old: tuple[Slots, float], new: tuple[Slots, float]) -> tuple[Slots, float]:
@@ -223,13 +224,13 @@ class Stage:
         group = np.arange(slots.used.shape[0])
         for into, gone, _ in chosen:
             group[gone] = into
-        merged: Slots = merge(model, prior, slots, found, jnp.asarray(group))
+        merged: Slots = merge(model, prior, slots, found, group)
         return merged
 
     def _round(self, slots: Slots, key: PRNGKey, way: int) -> tuple[Slots, float]:
         slots = self._halved(slots)
         model, prior = self._sized(slots.used.shape[0])
-        cut = split(model, prior, slots, self._rows, key, jnp.asarray(way, jnp.int32))
+        cut = split(model, prior, slots, self._rows, key, np.asarray(way, np.int32))
         return self._join(*self._settle(cut, self._moves.split_steps))
 
     def _try_merges(self, slots: Slots, elbo: float) -> tuple[Slots, float]:
@@ -240,7 +241,7 @@ class Stage:
         by its merge. So the best pairs are tried, down to a loss of log n / 2 for each coordinate of a
         component.
         """
-        rows = float(jnp.sum(self._rows.weight))
+        rows = self._total_weight
         _, own, shared = self._model.sizes(self._rows.x.shape[1])
         least = -0.5 * (own + shared) * math.log(max(rows, 2.0))
         while self.count(slots) > self._least and not self._request.stopped():
@@ -276,11 +277,6 @@ class Stage:
                 break
             self.notes["deletions"] += 1
         return slots, elbo
-
-
-def _work(rows: int, dim: int) -> float:
-    """Operations of a pass for each slot: distances, statistics, and an exponential."""
-    return float(rows) * (dim * (dim + 1) + 20)
 
 
 def _sizes(most: int, work: float) -> list[int]:

@@ -26,11 +26,13 @@ from jax import lax
 from jaxtyping import Array, Float, Int
 
 from vigmm.core import rng
+from vigmm.core.effort import pass_work, program
 from vigmm.core.struct import spec, state
 from vigmm.core.typing import Batch, PRNGKey
 from vigmm.data.sampler import Minibatch, Rows
 from vigmm.families import Conjugate, ConjugateParams
 from vigmm.math.partitions import adjusted_rand
+from vigmm.math.rows import largest
 from vigmm.math.tiles import choose_tile
 from vigmm.models import Mixture, Prior
 from vigmm.optim import RobbinsMonro
@@ -41,6 +43,8 @@ from vigmm.train.starts.base import Started
 __all__ = ["Contest", "Seeding", "Standing", "compete", "hold", "num_lanes", "rounds"]
 
 _LANE_BYTES = 2**30
+# Seeds and Lloyd iterations, which are matrix products, take about as long as so many passes.
+_SEEDING = 3
 
 
 class Seeding(Protocol):
@@ -133,7 +137,18 @@ def hold(
     )
 
 
-@functools.partial(jax.jit, static_argnames=("contest", "seeding", "model", "lanes"))
+def _work(
+    contest: Contest, seeding: Seeding, model: Mixture, prior: Prior, data: Rows, *_: Any, **__: Any
+) -> float:
+    """Operations of a contest: partitions of the subsample, steps, and a look at all of it in every round."""
+    rows, (count, dim) = contest.rows, data.x.shape
+    turns = sum(rounds(contest.restarts))
+    steps = turns * -(-contest.steps // len(rounds(contest.restarts)))
+    read = (_SEEDING * contest.restarts + turns) * min(rows, count) + steps * min(contest.batch_size, count)
+    return pass_work((read, dim), model.num_components)
+
+
+@program(_work, static_argnames=("contest", "seeding", "model", "lanes"))
 def _held(
     contest: Contest,
     seeding: Seeding,
@@ -263,7 +278,7 @@ def _judge(
     posterior = family.posterior(model, params)
     theta = family.expected(model, posterior)
     rows, dim = sample.x.shape
-    tile = choose_tile(rows, model.num_components, dim, itemsize=sample.x.dtype.itemsize)
+    tile = choose_tile(sample.x, model.num_components * dim)
     groups = -(-rows // tile)
     pad = groups * tile - rows
     x = jnp.pad(sample.x, ((0, pad), (0, 0)), mode="edge").reshape(groups, tile, dim)
@@ -272,7 +287,7 @@ def _judge(
     def body(total: Array, piece: tuple[Array, Array]) -> tuple[Array, Array]:
         joint = model.log_joint(theta, piece[0])
         total = total + jnp.sum(piece[1] * jax.nn.logsumexp(joint, axis=-1))
-        return total, jnp.argmax(joint, axis=-1).astype(jnp.int32)
+        return total, largest(joint)
 
     log_lik, labels = lax.scan(body, jnp.zeros((), x.dtype), (x, weight))
     terms = family.neg_kl(model, posterior, prior)

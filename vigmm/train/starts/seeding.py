@@ -22,6 +22,7 @@ from jaxtyping import Array, Float, Int
 from vigmm.core import rng
 from vigmm.core.typing import PRNGKey
 from vigmm.math.linalg import einsum
+from vigmm.math.rows import largest
 
 __all__ = ["kmeans", "lloyd", "parallel_seeds", "plus_plus_seeds", "random_seeds", "seeds"]
 
@@ -172,5 +173,5 @@ def _draw(key: PRNGKey, mass: Float[Array, " B"], weight: Float[Array, " B"], co
 
 def _nearest(x: Float[Array, "B D"], means: Float[Array, "K D"]) -> Int[Array, " B"]:
     product = einsum("bd,kd->bk", x, means)
-    index: Array = jnp.argmin(0.5 * jnp.sum(means**2, axis=-1)[None] - product, axis=-1).astype(jnp.int32)
+    index = largest(product - 0.5 * jnp.sum(means**2, axis=-1)[None])
     return index

@@ -19,6 +19,7 @@ from jaxtyping import Array, Float, Int
 from vigmm.core.typing import Batch
 from vigmm.families import Conjugate, ConjugateParams
 from vigmm.math.linalg import einsum
+from vigmm.math.rows import softmax
 from vigmm.math.tiles import choose_tile, tiled_sum
 from vigmm.models import Mixture, Prior, sticks
 
@@ -44,7 +45,7 @@ def posterior_from(
         The posterior, and which of the groups each of its components is.
     """
     num = model.num_components
-    tile = choose_tile(rows.x.shape[0], num, dim, itemsize=rows.x.dtype.itemsize)
+    tile = choose_tile(rows.x, num * dim)
 
     def sums(piece: Batch) -> tuple[Array, Array]:
         resp = piece.weight[:, None] * assign(piece.x)
@@ -95,8 +96,7 @@ def expected_responsibilities(model: Mixture, params: ConjugateParams) -> Assign
     theta = family.expected(model, family.posterior(model, params))
 
     def assign(x: Float[Array, "B D"]) -> Float[Array, "B K"]:
-        resp: Array = jax.nn.softmax(model.log_joint(theta, x), axis=-1)
-        return resp
+        return softmax(model.log_joint(theta, x), dim=x.shape[1])[0]
 
     return assign
 

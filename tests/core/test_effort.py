@@ -1,0 +1,69 @@
+"""How hard the compiler tries."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from vigmm.core import effort
+from vigmm.core.effort import LITTLE, SOME, pass_work, program
+
+
+@program(lambda x, *, work: work, static_argnames="work")
+def gram(x, *, work):
+    return jnp.log1p(jnp.exp(x @ x.T)).sum()
+
+
+@pytest.fixture
+def x():
+    return jnp.asarray(np.random.default_rng(0).normal(size=(7, 3)), jnp.float32)
+
+
+def test_the_effort_follows_the_work(x):
+    assert jax.default_backend() == "cpu"
+    asked = (0.0, LITTLE, LITTLE + 1, SOME, SOME + 1)
+    chosen = [gram._chosen(x, work=work) for work in asked]
+    assert chosen == [gram._least, gram._least, gram._plain, gram._plain, gram._usual]
+
+
+def test_every_effort_computes_the_same(x):
+    values = [float(gram(x, work=work)) for work in (0.0, SOME, 2 * SOME)]
+    # A sum of 49 numbers in float32: each way of rounding is within 49 units in the last place.
+    np.testing.assert_allclose(values, values[0], rtol=49 * np.finfo(np.float32).eps)
+    assert gram._cache_size() == 3
+    gram.clear_cache()
+    assert gram._cache_size() == 0
+
+
+def test_inside_a_transformation_it_is_a_plain_function(x):
+    np.testing.assert_allclose(jax.jit(lambda x: gram(x, work=0.0))(x), gram(x, work=0.0), rtol=1e-5)
+    assert jax.grad(lambda x: gram(x, work=0.0))(x).shape == x.shape
+
+
+def test_options_that_the_compiler_does_not_know_are_done_without(x, monkeypatch):
+    monkeypatch.setattr(effort, "_LEAST", {"xla_no_such_option": True})
+    made = program(lambda x: 0.0)(lambda x: x + 1)
+    np.testing.assert_array_equal(made(x), x + 1)
+    assert made._refused
+    np.testing.assert_array_equal(made(x), x + 1)
+
+
+def test_other_errors_are_told(x):
+    def broken(x):
+        raise ValueError("broken")
+
+    with pytest.raises(ValueError, match="broken"):
+        program(lambda x: 0.0)(broken)(x)
+
+
+def test_donated_state_is_gone(x):
+    add = program(lambda a, b: 0.0, donate_argnames="a")(lambda a, b: a + b)
+    given = jnp.copy(x)
+    np.testing.assert_array_equal(add(given, x), x + x)
+    assert given.is_deleted()
+
+
+def test_work_of_a_pass():
+    assert pass_work((10, 3), 2) == 10 * 2 * (3 * 4 + 20)

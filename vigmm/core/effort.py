@@ -1,0 +1,124 @@
+"""How hard the compiler tries: least where a program runs for less time than compiling it well would take.
+
+On a CPU the compiler takes seconds for each of the programs of a fit, and on a small table these run for
+milliseconds. Measured with jax 0.9.2 on the contest of starts, on coordinate ascent and on the draws of a
+summary, in CPU seconds of compilation, and as what the program then takes for each row:
+
+    as it comes               4.0   2.2   5.0    1
+    plain emitters            2.8   1.5   2.5    1.1 in 16 columns, 1.7 in 4
+    and no optimisation       0.9   0.4   0.8    6 to 15
+
+So a program says how much it has to do in all its calls, and gets the effort that this is worth. The choice
+depends on shapes and Specs only, never on a clock: the same fit on the same machine is compiled, and so
+rounded, in the same way. Elsewhere than on a CPU nothing is changed.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar
+
+import jax
+
+__all__ = ["LITTLE", "SOME", "Program", "pass_work", "program"]
+
+R = TypeVar("R")
+
+LITTLE, SOME = 5e8, 5e9
+"""Operations in all calls of a program up to which it gets the least effort (it then runs for half a second),
+and up to which its kernels are emitted plainly (half a second at full speed)."""
+
+# Kernels straight from the compiler's own elements instead of by way of MLIR.
+_PLAIN: dict[str, Any] = {"xla_cpu_use_fusion_emitters": False}
+_LEAST: dict[str, Any] = {
+    **_PLAIN,
+    "xla_backend_optimization_level": 0,
+    # One module: what is not optimised is not worth spreading over threads.
+    "xla_cpu_parallel_codegen_split_count": 1,
+}
+_UNKNOWN = "No such compile option"
+
+
+def pass_work(shape: tuple[int, ...], num_components: int) -> float:
+    """Operations of one pass over N x D rows: distances, statistics, and an exponential.
+
+    About 1e10 of them are a second on two CPU cores.
+
+    Args:
+        shape: of the rows.
+        num_components: K.
+    """
+    rows, dim = shape
+    return float(rows) * num_components * (dim * (dim + 1) + 20)
+
+
+class Program(Generic[R]):
+    """A function under `jax.jit`, compiled with an effort that suits its work.
+
+    Args:
+        function: what is compiled.
+        work: operations in all calls of the program that a fit makes, from its arguments; see `pass_work`.
+        options: of `jax.jit`.
+    """
+
+    def __init__(self, function: Callable[..., R], work: Callable[..., float], **options: Any) -> None:
+        functools.update_wrapper(self, function)
+        self._work = work
+        self._usual = jax.jit(function, **options)
+        self._plain = jax.jit(function, compiler_options=_PLAIN, **options)
+        self._least = jax.jit(function, compiler_options=_LEAST, **options)
+        self._refused = False
+
+    def __call__(self, *args: Any, **kwargs: Any) -> R:
+        """Run it, compiled if need be."""
+        chosen = self._chosen(*args, **kwargs)
+        try:
+            made: R = chosen(*args, **kwargs)
+        except jax.errors.JaxRuntimeError as error:
+            # Options of the compiler come and go with its versions; without them it takes longer, no more.
+            if chosen is self._usual or _UNKNOWN not in str(error):
+                raise
+            self._refused = True
+            made = self._usual(*args, **kwargs)
+        return made
+
+    def _chosen(self, *args: Any, **kwargs: Any) -> Any:
+        if self._refused or jax.default_backend() != "cpu" or _traced(args, kwargs):
+            return self._usual
+        work = self._work(*args, **kwargs)
+        return self._least if work <= LITTLE else self._plain if work <= SOME else self._usual
+
+    def lower(self, *args: Any, **kwargs: Any) -> Any:
+        """What `jax.jit` calls lowering, with the effort that a call would have."""
+        return self._chosen(*args, **kwargs).lower(*args, **kwargs)
+
+    def clear_cache(self) -> None:
+        """Forget what was compiled."""
+        for one in self._forms():
+            one.clear_cache()
+
+    def _cache_size(self) -> int:
+        return sum(int(one._cache_size()) for one in self._forms())
+
+    def _forms(self) -> tuple[Any, ...]:
+        return self._usual, self._plain, self._least
+
+
+def program(work: Callable[..., float], **options: Any) -> Callable[[Callable[..., R]], Program[R]]:
+    """`Program` as a decorator.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> @program(lambda x: 10.0 * x.size)
+        ... def doubled(x):
+        ...     return 2 * x
+        >>> doubled(jnp.arange(3)).tolist()
+        [0, 2, 4]
+    """
+    return lambda function: Program(function, work, **options)
+
+
+def _traced(args: Any, kwargs: Any) -> bool:
+    """Whether a transformation calls: options of the compiler belong to the outermost program only."""
+    return any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((args, kwargs)))

@@ -1,0 +1,184 @@
+"""Passes over rows: the likelihood of a mixture, and either the statistics of its components or its gradient.
+
+Statistics are sums about each component's centre, for which every row is centred K times, or sums of natural
+features about the origin (`vigmm.math.features`), which are two to four times faster but not as exact: where
+they become covariances, terms cancel. `roughness` of the covariance structure is the size of these terms
+times the rounding error of a number, and so the relative error of a component's variance in its tightest
+direction. Which of the two is right is asked anew at every pass.
+
+Log densities come from whitened rows, whose rounding is harmless, or for variances without correlations from
+the same features. There `roughness` is the error in nats of the log density of a row, which the rows of a
+component share where it is the slopes that are rounded: it must not show in the bound of all rows.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any, cast
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float, Int
+
+from vigmm.core.typing import Batch
+from vigmm.math.features import Joint, num_features, sweep
+from vigmm.math.linalg import einsum
+from vigmm.math.rows import softmax
+from vigmm.math.tiles import choose_tile, tiled_sum, tiled_value
+from vigmm.models.covariance import Quadratic
+from vigmm.models.mixture import Components, Mixture
+
+__all__ = ["gather", "log_lik"]
+
+# Relative error of a variance that is harmless: n rows lose n/4 times its square, in nats.
+_HARMLESS = 1e-3
+# Log densities from whitened rows, or from slopes, where statistics come from features.
+_SLOPED = (False, True)
+# Errors of the bound that are: so many nats, and this share of the sampling error of a minibatch.
+_NATS, _OF_NOISE = 0.1, 0.01
+# Products of more columns cost more to make than they save (on two CPU cores, 64 columns: 1.2 times as long),
+# and those of one or two save nothing.
+_MOST_FEATURES, _LEAST_COLUMNS = 600, 3
+
+
+def gather(
+    model: Mixture, theta: Components, batch: Batch, centre: Float[Array, "K D"], *, tile: int | None = None
+) -> tuple[Float[Array, ""], Any]:
+    """sum_b w_b log sum_k exp(log joint), and the statistics of the responsibilities about `centre`.
+
+    Args:
+        model: a mixture with a conjugate posterior.
+        theta: log weights and components, or their expectations; a log weight of -inf is out of use.
+        batch: weighted rows, each of which is read once.
+        centre: what the statistics are about.
+        tile: rows at a time; None to choose.
+    """
+    size = tile or _tile(model, batch)
+
+    def exact() -> tuple[Float[Array, ""], Any]:
+        def one(piece: Batch) -> tuple[Array, Any]:
+            shares, log_norm = softmax(model.log_joint(theta, piece.x), dim=piece.x.shape[1])
+            stats = model.algebra.stats(piece.x, piece.weight[:, None] * shares, centre)
+            return jnp.sum(piece.weight * log_norm), stats
+
+        found: tuple[Array, Any] = tiled_sum(one, batch, size)
+        return found
+
+    quick = _quadratic(model, batch)
+    if quick is None:
+        return exact()
+    many = jax.tree.map(lambda leaf: leaf[None], theta)
+
+    def by_features(sloped: bool) -> tuple[Float[Array, ""], Any]:
+        value, moments = sweep(quick.features, _joint(model, many, batch, sloped), batch, size)
+        return value[0], quick.collect(moments[0], centre)
+
+    sloped = _SLOPED[: 1 + quick.sloped]
+    forms: list[Callable[[], Any]] = [exact, *(functools.partial(by_features, one) for one in sloped)]
+    made: tuple[Array, Any] = lax.switch(_form(quick, many, batch), forms)
+    return made
+
+
+def log_lik(
+    model: Mixture, theta: Components, batch: Batch, *, tile: int | None = None
+) -> Float[Array, " S"]:
+    """sum_b w_b log p(x_b | theta_s) for S draws, differentiable once with respect to theta.
+
+    Value and gradient are made in one pass; the draws ride in the same matrix products.
+
+    Args:
+        model: any mixture.
+        theta: S log weights and components, stacked.
+        batch: weighted rows.
+        tile: rows at a time; None to choose.
+    """
+    size = tile or _tile(model, batch, draws=theta.log_weights.shape[0])
+
+    def one(theta: Components, piece: Batch) -> Float[Array, ""]:
+        return jnp.sum(piece.weight * model.log_lik(theta, piece.x))
+
+    def exact(theta: Components) -> Float[Array, " S"]:
+        found: Array = jax.vmap(lambda theta: tiled_value(one, theta, batch, size))(theta)
+        return found
+
+    quick = _quadratic(model, batch)
+    if quick is None:
+        return exact(theta)
+    by_features = [
+        functools.partial(_log_lik, model, size, sloped, batch) for sloped in _SLOPED[: 1 + quick.sloped]
+    ]
+    made: Array = lax.switch(_form(quick, theta, batch), [exact, *by_features], theta)
+    return made
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2))
+def _log_lik(model: Mixture, tile: int, sloped: bool, batch: Batch, theta: Components) -> Float[Array, " S"]:
+    """The same, its gradient from the moments of the features."""
+    return _fwd(model, tile, sloped, batch, theta)[0]
+
+
+def _fwd(
+    model: Mixture, tile: int, sloped: bool, batch: Batch, theta: Components
+) -> tuple[Float[Array, " S"], Any]:
+    kind = cast(Quadratic, model.structure).features
+    value, moments = sweep(kind, _joint(model, theta, batch, sloped), batch, tile)
+    return value, (moments, theta, batch)
+
+
+def _bwd(model: Mixture, tile: int, sloped: bool, residuals: Any, cotangent: Any) -> tuple[Any, Any]:
+    moments, theta, batch = residuals
+    scaled = cotangent[:, None, None] * moments
+    _, back = jax.vjp(lambda theta: _linear(model, theta, batch), theta)
+    (gradient,) = back((scaled[:, :, :-1], scaled[:, :, -1]))
+    # Rows are data: nobody differentiates with respect to them.
+    return jax.tree.map(jnp.zeros_like, batch), gradient
+
+
+_log_lik.defvjp(_fwd, _bwd)
+
+
+def _quadratic(model: Mixture, batch: Batch) -> Quadratic | None:
+    """The structure, where log densities are linear in natural features and these are few enough."""
+    gaussian = model.likelihood.refusal() is None and model.noise is None and not model.missing
+    if not gaussian or not hasattr(model.structure, "slopes"):
+        return None
+    structure, dim = cast(Quadratic, model.structure), batch.x.shape[1]
+    pays = dim >= _LEAST_COLUMNS and num_features(structure.features, dim) <= _MOST_FEATURES
+    return structure if pays else None
+
+
+def _form(structure: Quadratic, theta: Components, batch: Batch) -> Int[Array, ""]:
+    """What comes from features: 0, nothing, as where something is not finite; 1, statistics; 2, all."""
+    power = jnp.mean(batch.x**2, axis=0)
+    rough = jnp.max(jax.vmap(lambda parts: structure.roughness(parts, power))(theta.parts))
+    form = (rough <= _HARMLESS).astype(jnp.int32)
+    if not structure.sloped:
+        return form
+    # A minibatch of B rows knows the bound of n rows to about n / B^(1/2) nats.
+    rows, total = batch.x.shape[0], jnp.sum(batch.weight)
+    noise = total * jnp.sqrt(jnp.maximum(1.0 / rows - 1.0 / total, 0.0))
+    return form * (1 + (rough * total <= _NATS + _OF_NOISE * noise).astype(jnp.int32))
+
+
+def _joint(model: Mixture, theta: Components, batch: Batch, sloped: bool) -> Joint:
+    if not sloped:
+        return lambda x, _: jax.vmap(lambda theta: model.log_joint(theta, x))(theta)
+    slopes, level = _linear(model, theta, batch)
+    # The one has no slope: an infinite level in a product would be NaN where a backend splits its factors.
+    slopes = jnp.pad(slopes, ((0, 0), (0, 0), (0, 1)))
+    return lambda _, t: einsum("ske,be->sbk", slopes, t) + level[:, None, :]
+
+
+def _linear(
+    model: Mixture, theta: Components, batch: Batch
+) -> tuple[Float[Array, "S K E"], Float[Array, "S K"]]:
+    """Slopes, and levels: log joint densities at the origin."""
+    origin = jnp.zeros_like(batch.x[:1])
+    level = jax.vmap(lambda theta: model.log_joint(theta, origin)[0])(theta)
+    return jax.vmap(cast(Quadratic, model.structure).slopes)(theta.parts), level
+
+
+def _tile(model: Mixture, batch: Batch, draws: int = 1) -> int:
+    return choose_tile(batch.x, draws * model.num_components * batch.x.shape[1])
