@@ -58,7 +58,7 @@ def _cell(num: int, options: argparse.Namespace) -> dict[str, Any]:
     def estimate(candidates: int | None) -> Callable[[], Any]:
         natural = Natural(candidates=candidates)
         one = jax.jit(lambda params, batch: natural.estimate(model, family, params, prior, batch, KEY))
-        return lambda: jax.block_until_ready(one(params, batch))
+        return lambda: jax.block_until_ready(one(params, batch))  # type: ignore[no-untyped-call]
 
     ways = {"few": estimate(options.candidates)}
     if num <= options.most:
