@@ -127,3 +127,14 @@ def test_choose_tile():
     assert choose_tile(x[:50], width) == 50
     assert choose_tile(x, 10_000 * 100) == 128
     assert choose_tile(x, 0) >= 128
+
+
+def test_memory_does_not_grow_with_rows_that_no_tile_divides():
+    """No padded copy is made."""
+
+    def temporaries(rows: int) -> int:
+        shapes = jax.eval_shape(lambda: (params(), batch(rows=rows)))
+        lowered = jax.jit(lambda p, data: tiled_sum(lambda piece: value(p, piece), data, 100)).lower(*shapes)
+        return lowered.compile().memory_analysis().temp_size_in_bytes
+
+    assert temporaries(2**18 + 77) <= temporaries(2**12 + 77) + 1000
