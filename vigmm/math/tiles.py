@@ -29,24 +29,32 @@ __all__ = ["choose_tile", "tiled_sum", "tiled_value"]
 
 # What is made of a tile, such as its B x K x D whitened rows, should stay in a core's cache. An accelerator
 # starts a kernel for each operation of a tile, and wants large ones: compiled for an H100, a pass over a
-# million rows (D = K = 64) is 70,000 kernels with tiles of 4 MiB and 1,400 with tiles of 256.
-_TILE_BYTES, _ACCELERATOR_TILE_BYTES = 4 * 2**20, 256 * 2**20
+# million rows (D = K = 64) is 70,000 kernels with tiles of 4 MiB and 1,400 with tiles of 256; a TPU keeps
+# 64 MiB of vector memory.
+_TILE_BYTES = {"cpu": 4 * 2**20, "tpu": 64 * 2**20}
+_OTHER_TILE_BYTES = 256 * 2**20
 # Tiles in one turn of the loop. XLA's CPU runtime works on what is independent at the same time: on two cores
 # a pass over 200,000 x 16 with K = 20 takes 36 ms where one tile at a time takes 44.
 _LANES = 2
 
 
-def choose_tile(x: Float[Array, "B D"], width: int) -> int:
+def choose_tile(x: Float[Array, "B D"], width: int, *, backend: str | None = None) -> int:
     """Rows of x per tile so that `width` numbers for each take about 4 MiB, more on accelerators.
 
-    A power of two, or all rows.
+    Args:
+        x: the rows, or an array of their shape.
+        width: numbers that are made for each row.
+        backend: what the program is for, where that is not what it is traced on.
+
+    Returns:
+        A power of two, or all rows.
 
     Example:
         >>> rows = jnp.zeros((200_000, 16))
         >>> choose_tile(rows, 20 * 16), choose_tile(rows[:100], 20 * 16)
         (2048, 100)
     """
-    budget = _TILE_BYTES if jax.default_backend() == "cpu" else _ACCELERATOR_TILE_BYTES
+    budget = _TILE_BYTES.get(backend or jax.default_backend(), _OTHER_TILE_BYTES)
     fit = max(budget // (max(width, 1) * x.dtype.itemsize), 128)
     return min(x.shape[0], 1 << (fit.bit_length() - 1))
 
