@@ -34,10 +34,10 @@ __all__ = ["gather", "log_lik"]
 
 # Relative error of a variance that is harmless: n rows lose n/4 times its square, in nats.
 _HARMLESS = 1e-3
+# Error of the bound that is harmless: so many nats, and this share of the sampling error of a minibatch.
+_NATS, _OF_NOISE = 0.1, 0.01
 # Log densities from whitened rows, or from slopes, where statistics come from features.
 _SLOPED = (False, True)
-# Errors of the bound that are: so many nats, and this share of the sampling error of a minibatch.
-_NATS, _OF_NOISE = 0.1, 0.01
 # Products of more columns cost more to make than they save (on two CPU cores, 64 columns: 1.2 times as long),
 # and those of one or two save nothing.
 _MOST_FEATURES, _LEAST_COLUMNS = 600, 3
