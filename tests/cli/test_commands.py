@@ -11,6 +11,7 @@ import signal
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from pyarrow import csv
 
 from vigmm import __version__, api
 from vigmm.config import load_job
@@ -240,6 +241,20 @@ def test_evaluate(vigmm, fitted, table):
     told = vigmm("evaluate", fitted, "--data", table).stdout
     assert f"mean log predictive density {values.mean():.6f}" in told
     assert "600 rows" in told
+
+
+def test_evaluate_takes_the_model_s_columns_of_a_folder_and_of_a_query(vigmm, fitted, table, tmp_path):
+    rows = csv.read_csv(table)
+    for number in (2, 10):
+        part = rows.slice(0, 200) if number == 2 else rows.slice(200)
+        pq.write_table(part.select(["species", "height", "width"]), tmp_path / f"part-{number}.parquet")
+    whole = strict(vigmm("evaluate", fitted, "--data", table, "--json").stdout)
+    query = f"duckdb:SELECT height, species, width FROM '{tmp_path}/*.parquet'"
+    for data in (tmp_path, f"{tmp_path}/part-*.parquet", query):
+        found = strict(vigmm("evaluate", fitted, "--data", data, "--json").stdout)
+        assert found["rows"] == 600
+        assert found["mean_log_density"] == pytest.approx(whole["mean_log_density"], rel=1e-12)
+        assert found["se"] == pytest.approx(whole["se"], rel=1e-9)
 
 
 def test_one_row_has_no_standard_error(vigmm, fitted, tmp_path):

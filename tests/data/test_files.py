@@ -79,9 +79,9 @@ class TestPaths:
 
     def test_folder(self, tmp_path: Path) -> None:
         with pytest.raises(DataError, match="is a folder; name one file in it"):
-            DataFile(str(tmp_path), kind="npy").open()
+            NpySource(tmp_path)
 
-    @pytest.mark.parametrize("kind", sorted(SOURCES))
+    @pytest.mark.parametrize("kind", sorted(kind for kind in SOURCES if SOURCES[kind].suffixes))
     def test_empty_file(self, tmp_path: Path, kind: str) -> None:
         (tmp_path / "empty").touch()
         with pytest.raises(DataError, match=r"empty is empty \(0 bytes\)"):
@@ -107,6 +107,7 @@ class TestPaths:
         assert source.name == "pkg://datapack_for_test.inner/rows.npy"
         np.testing.assert_array_equal(source[0:4], ROWS)
         assert locate("pkg://datapack_for_test/inner/rows.npy").is_file()
+        np.testing.assert_array_equal(DataFile("pkg://datapack_for_test/inner").open()[:], ROWS)
         with pytest.raises(DataError, match=r"no such file; did you mean 'rows.npy'\?"):
             locate("pkg://datapack_for_test.inner/rowz.npy")
 
@@ -177,7 +178,9 @@ class TestChoosing:
         assert DataFile(str(tmp_path / "a.csv.gz")).open()[0:1].tolist() == [[1, 2]]
 
     def test_options_of_another_kind(self, npy: Path) -> None:
-        with pytest.raises(DataError, match=r"rows.npy: key is for npz files, and this one is read as npy"):
+        with pytest.raises(
+            DataError, match=r"rows.npy: key is for npz, hdf5 files, and this one is read as npy"
+        ):
             DataFile(str(npy), key="a").open()
         with pytest.raises(DataError, match=r"rows.npy: xy is for image files, and this one is read as npy"):
             DataFile(str(npy), xy=True).open()
@@ -186,7 +189,10 @@ class TestChoosing:
         ("options", "message"),
         [
             ({"path": ""}, "path must be the path of a file, got ''"),
-            ({"kind": "cvs"}, r"kind must be one of csv, image, npy, npz, parquet; did you mean 'csv'\?"),
+            (
+                {"kind": "cvs"},
+                r"kind must be one of arrow, csv, .* npy, npz, parquet; did you mean 'csv'\?",
+            ),
             ({"columns": ()}, r"columns must be a non-empty tuple of column names, got \(\)"),
             ({"columns": "ab"}, "columns must be a non-empty tuple of column names, got 'ab'"),
             ({"columns": ("a", "a")}, "columns must be different names"),
@@ -205,7 +211,9 @@ class TestChoosing:
     @pytest.mark.parametrize("kind", sorted(SOURCES))
     def test_every_row_of_the_table_says_what_it_reads(self, kind: str) -> None:
         row = SOURCES[kind]
-        assert row.suffixes
+        assert row.suffixes or row.prefixes
+        assert all(prefix.endswith(":") and prefix == prefix.lower() for prefix in row.prefixes)
         assert all(suffix.startswith(".") and suffix == suffix.lower() for suffix in row.suffixes)
-        others = [suffix for name in SOURCES if name != kind for suffix in SOURCES[name].suffixes]
-        assert not set(row.suffixes) & set(others)
+        others = [SOURCES[name] for name in SOURCES if name != kind]
+        assert not set(row.suffixes) & {suffix for other in others for suffix in other.suffixes}
+        assert not set(row.prefixes) & {prefix for other in others for prefix in other.prefixes}

@@ -42,6 +42,7 @@ def test_coordinates(tmp_path: Path) -> None:
     np.testing.assert_array_equal(rows[:, :3], PIXELS.reshape(-1, 3))
     np.testing.assert_array_equal(source[np.array([19, 6])], rows[[19, 6]])
     np.testing.assert_array_equal(source[3:20:4], rows[3:20:4])
+    np.testing.assert_array_equal(source[np.array([-1, -len(source)])], source[:][[-1, 0]])
     x_only = DataFile(str(saved(tmp_path, PIXELS)), xy=True, columns=("x", "r")).open()
     np.testing.assert_array_equal(x_only[0:20], rows[:, [3, 0]])
 

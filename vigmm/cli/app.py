@@ -32,7 +32,8 @@ Data = Annotated[
     typer.Option(
         "--data",
         metavar="FILE",
-        help="Rows: .npy, .npz, .csv, .parquet or an image; pkg://package/file for a file of a package.",
+        help="Rows: .npy, .npz, .csv, .parquet, .arrow, .h5 or an image; a folder or a quoted pattern of "
+        "files; a query after duckdb: or pkg://package/file for a file of a package.",
         show_default=False,
     ),
 ]
@@ -44,7 +45,7 @@ Columns = Annotated[
         help="Columns of the file to read; if their names are not the model's, in the model's order.",
     ),
 ]
-Key = Annotated[str | None, typer.Option("--key", metavar="NAME", help="Which array of an .npz file.")]
+Key = Annotated[str | None, typer.Option("--key", metavar="NAME", help="Which array of an .npz or .h5 file.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")]
 Json = Annotated[bool, typer.Option("--json", help="Answer as JSON, for programs.")]
 

@@ -45,7 +45,7 @@ def folder() -> Path | None:
         return None if told.strip().lower() in _OFF else Path(told).expanduser()
     home = {"darwin": "~/Library/Caches", "win32": os.environ.get("LOCALAPPDATA", "~/AppData/Local")}
     usual = home.get(sys.platform) or os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    # The rule of freedesktop.org: a path that is not absolute is to be ignored.
+    # The rule of the XDG specification: a path that is not absolute is to be ignored.
     base = Path(usual).expanduser()
     return (base if base.is_absolute() else Path("~/.cache").expanduser()) / "vigmm" / "programs"
 

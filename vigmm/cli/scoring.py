@@ -14,8 +14,8 @@ from vigmm.cli.cache import compiled_programs
 from vigmm.cli.progress import Reporter, reporter
 from vigmm.core.errors import ModelFileError, OutputError
 from vigmm.data.arrays import default_columns
-from vigmm.data.protocol import Index, Rows2D
-from vigmm.data.sources import SOURCES, DataFile, Source
+from vigmm.data.protocol import Index, Rows2D, place_of
+from vigmm.data.sources import SOURCES, DataFile, Source, kind_of
 from vigmm.posterior import Assignments, Posterior, load
 from vigmm.rundir import MANIFEST, plain, read_manifest
 from vigmm.rundir.results import write_assignments
@@ -95,15 +95,14 @@ def open_for(posterior: Posterior, path: str, *, columns: list[str] | None, key:
         posterior: the model.
         path: the file.
         columns: names, each perhaps several with commas, that stand for the model's columns in order.
-        key: which array of an ``.npz`` file.
+        key: which array of an ``.npz`` or HDF5 file.
     """
     if columns:
         names = tuple(name.strip() for one in columns for name in one.split(","))
         source = DataFile(path, columns=names, key=key).open()
         renamed = len(names) == posterior.dim and set(names) != set(posterior.columns)
         return _Renamed(source, posterior.columns) if renamed else source
-    kind = next((kind for kind, row in SOURCES.items() if path.lower().endswith(row.suffixes)), None)
-    options = SOURCES[kind].options if kind is not None else ()
+    options = SOURCES[kind_of(path)].options
     named = posterior.columns != default_columns(posterior.dim)
     return DataFile(
         path,
@@ -125,6 +124,9 @@ class _Renamed:
 
     def __getitem__(self, index: Index) -> Rows2D:
         return self._source[index]
+
+    def place(self, row: int) -> str:
+        return place_of(self._source, row)
 
     def fingerprint(self) -> str:
         return self._source.fingerprint()

@@ -41,7 +41,7 @@ class Job:
     """Data, model, how to fit it, and where the results go.
 
     Args:
-        data: the file of rows.
+        data: the rows: a file, a folder of files or a query.
         model: the mixture.
         family: variational family; a row of `FAMILIES`.
         estimator: of the bound and its gradient; a row of `ESTIMATORS`. A configuration that

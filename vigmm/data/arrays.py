@@ -8,7 +8,7 @@ import numpy as np
 
 from vigmm.core.errors import DataError
 from vigmm.data.files import resolve_columns
-from vigmm.data.protocol import Index, Rows2D, Source, content_fingerprint
+from vigmm.data.protocol import Index, Rows2D, Source, content_fingerprint, place_of
 
 __all__ = ["ArraySource", "SelectColumns", "as_rows", "default_columns"]
 
@@ -70,6 +70,10 @@ class SelectColumns:
 
     def __getitem__(self, index: Index) -> Rows2D:
         return self._source[index][:, self._positions]
+
+    def place(self, row: int) -> str:
+        """How a message names a row; see `vigmm.data.protocol.place_of`."""
+        return place_of(self._source, row)
 
     def fingerprint(self) -> str:
         """Digest of the chosen columns only."""

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from vigmm.core.errors import DataError
 
-__all__ = ["did_you_mean", "locate", "reading", "resolve_columns"]
+__all__ = ["choose_key", "did_you_mean", "locate", "place", "reading", "resolve_columns"]
 
 _PACKAGE = "pkg://"
 
@@ -24,13 +24,7 @@ def locate(path: str | Path) -> Path:
     Raises:
         DataError: if there is no such file or package, or it is a folder, a URL or empty.
     """
-    text = str(path)
-    if text.startswith(_PACKAGE):
-        file = _in_package(text)
-    elif "://" in text:
-        raise DataError(f"{text}: only local files can be read; download it first and give its path")
-    else:
-        file = Path(text).expanduser()
+    text, file = str(path), place(path)
     if file.is_dir():
         raise DataError(f"{text} is a folder; name one file in it")
     if not file.exists():
@@ -38,6 +32,20 @@ def locate(path: str | Path) -> Path:
     if file.stat().st_size == 0:
         raise DataError(f"{text} is empty (0 bytes)")
     return file
+
+
+def place(path: str | Path) -> Path:
+    """The path of this machine that `path` stands for, whatever may be there.
+
+    Raises:
+        DataError: if it is a URL, or a package that is not installed.
+    """
+    text = str(path)
+    if text.startswith(_PACKAGE):
+        return _in_package(text)
+    if "://" in text:
+        raise DataError(f"{text}: only local files can be read; download it first and give its path")
+    return Path(text).expanduser()
 
 
 def _in_package(text: str) -> Path:
@@ -92,6 +100,22 @@ def resolve_columns(wanted: Iterable[str], known: tuple[str, ...], name: str) ->
             raise DataError(f"{name} has {count} columns called {column!r}; give them different names")
         positions.append(known.index(column))
     return positions
+
+
+def choose_key(key: str | None, keys: tuple[str, ...], what: str, name: str) -> str:
+    """The one of a file's `keys` that is wanted; None will do if there is only one.
+
+    Raises:
+        DataError: naming the keys there are, each of which leads to `what`.
+    """
+    listed = ", ".join(keys[:20]) + (", ..." if len(keys) > 20 else "") if keys else "none"
+    if key is None:
+        if len(keys) == 1:
+            return keys[0]
+        raise DataError(f"{name} holds {len(keys)} {what}s ({listed}); choose one with key")
+    if key not in keys:
+        raise DataError(f"{name} has no {what} {key!r}{did_you_mean(key, keys) or '.'} It has: {listed}")
+    return key
 
 
 @contextmanager

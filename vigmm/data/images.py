@@ -37,6 +37,7 @@ class ImageSource:
         DataError: if there is no such file, it is no image or damaged, or Pillow is not installed.
     """
 
+    prefixes: ClassVar[tuple[str, ...]] = ()
     suffixes: ClassVar[tuple[str, ...]] = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp")
     options: ClassVar[tuple[str, ...]] = ("xy",)
 
@@ -60,6 +61,7 @@ class ImageSource:
         if not self._xy:
             return colour
         number = np.arange(*index.indices(len(self))) if isinstance(index, slice) else np.asarray(index)
+        number = number % len(self)  # rows may be counted from the end
         rows = np.empty((len(colour), self.dim), self.dtype)
         rows[:, :-2] = colour
         rows[:, -2], rows[:, -1] = number % self.width, number // self.width

@@ -9,7 +9,7 @@ import numpy as np
 
 from vigmm.core.errors import DataError
 from vigmm.data.arrays import ArraySource
-from vigmm.data.files import did_you_mean, locate, reading
+from vigmm.data.files import choose_key, locate, reading
 from vigmm.data.protocol import Index, Rows2D, content_fingerprint
 
 __all__ = ["NpySource", "NpzSource"]
@@ -28,6 +28,7 @@ class NpySource:
         DataError: if there is no such file, it is damaged, or it is no non-empty table of numbers.
     """
 
+    prefixes: ClassVar[tuple[str, ...]] = ()
     suffixes: ClassVar[tuple[str, ...]] = (".npy",)
     options: ClassVar[tuple[str, ...]] = ()
 
@@ -68,6 +69,7 @@ class NpzSource:
         DataError: as for `NpySource`, and if `key` is missing or wrong, with the arrays there are.
     """
 
+    prefixes: ClassVar[tuple[str, ...]] = ()
     suffixes: ClassVar[tuple[str, ...]] = (".npz",)
     options: ClassVar[tuple[str, ...]] = ("key",)
 
@@ -78,7 +80,7 @@ class NpzSource:
         # Our own stream: NumPy leaves one that it opened to the garbage collector if the archive is bad.
         with reading(self.name, "npz"), file.open("rb") as stream:
             archive = np.load(stream, allow_pickle=False)
-            chosen = _choose(key, tuple(archive.files), self.name)
+            chosen = choose_key(key, tuple(archive.files), "array", self.name)
             try:
                 array = archive[chosen]
             except ValueError as error:
@@ -108,14 +110,3 @@ def _check_magic(file: Path, name: str, magic: bytes, kind: str) -> None:
     with reading(name, kind), file.open("rb") as stream:
         if stream.read(len(magic)) != magic:
             raise DataError(f"{name} is no {kind} file, by its first bytes; check the path or set the kind")
-
-
-def _choose(key: str | None, keys: tuple[str, ...], name: str) -> str:
-    listed = ", ".join(keys) or "none"
-    if key is None:
-        if len(keys) == 1:
-            return keys[0]
-        raise DataError(f"{name} holds {len(keys)} arrays ({listed}); choose one with key")
-    if key not in keys:
-        raise DataError(f"{name} has no array {key!r}{did_you_mean(key, keys) or '.'} It has: {listed}")
-    return key

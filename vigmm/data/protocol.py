@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Protocol, TypeAlias
 
 import numpy as np
@@ -21,6 +21,7 @@ __all__ = [
     "check_rows",
     "check_weight",
     "content_fingerprint",
+    "place_of",
 ]
 
 CHUNK = 65_536
@@ -119,9 +120,16 @@ def check_finite(
     remedy = ", or set model.missing" if np.isnan(value) else ""
     number = start + row if index is None or isinstance(index, slice) else int(index[start + row])
     raise DataError(
-        f"{source.name}: row {number}, column {source.columns[column]!r} is {what}. Rows are counted from 0, "
-        f"a header not included. Drop or impute such rows, leave the column out{remedy}"
+        f"{source.name}: {place_of(source, number)}, column {source.columns[column]!r} is {what}. "
+        f"Rows are counted from 0, a header not included. Drop or impute such rows, leave the column "
+        f"out{remedy}"
     )
+
+
+def place_of(source: Source, row: int) -> str:
+    """How a message names a row; a source of many files has a method `place` that names the file too."""
+    place: Callable[[int], str] | None = getattr(source, "place", None)
+    return f"row {row}" if place is None else place(row)
 
 
 def check_weight(weight: Any, rows: int, name: str) -> Float[np.ndarray, " N"]:

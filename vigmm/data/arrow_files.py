@@ -1,0 +1,110 @@
+"""Arrow's own files (IPC, also known as Feather): one or many, memory-mapped."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from vigmm.data.files import locate
+from vigmm.data.parts import Parts
+from vigmm.data.protocol import Index, Rows2D
+from vigmm.data.table_parts import TableParts
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+__all__ = ["ArrowFormat", "ArrowSource", "open_arrow_parts"]
+
+_MAGIC = b"ARROW1"
+
+
+class ArrowFormat:
+    """Arrow IPC as a `TableFormat`; a piece is a file. Columns that are not compressed stay in the map."""
+
+    kind = "arrow"
+
+    def schema(self, file: Path) -> pa.Schema:
+        """Names and types of the columns."""
+        schema: pa.Schema = _open(file).schema
+        return schema
+
+    def sizes(self, file: Path) -> list[int]:
+        """Rows of the file, from the headers of its batches; where Arrow cannot tell, by one column."""
+        from pyarrow import dataset, fs
+
+        names = self.schema(file).names
+        if not _has_footer(file) or len(set(names)) < len(names):
+            return [_open(file, [0]).read_all().num_rows]
+        fragment = dataset.IpcFileFormat().make_fragment(str(file), fs.LocalFileSystem())
+        return [fragment.count_rows()]
+
+    def nulls(self, file: Path, columns: list[str]) -> set[str]:
+        """Columns with missing cells; of compressed files, these columns are read."""
+        table = self.read(file, columns, None)
+        return {column for column in columns if table.column(column).null_count}
+
+    def read(self, file: Path, columns: list[str], piece: int | None) -> pa.Table:
+        """The whole file: a view of the map, but for compressed columns."""
+        names = self.schema(file).names
+        table: pa.Table = _open(file, sorted(names.index(column) for column in columns)).read_all()
+        return table
+
+
+def _has_footer(file: Path) -> bool:
+    """Whether it is a file in Arrow's sense; otherwise it is a stream of batches, as some programs store."""
+    with file.open("rb") as stream:
+        return stream.read(len(_MAGIC)) == _MAGIC
+
+
+def _open(file: Path, fields: list[int] | None = None) -> Any:
+    """A reader of the file through a memory map, for all fields or for some."""
+    import pyarrow as pa
+
+    opens = pa.ipc.open_file if _has_footer(file) else pa.ipc.open_stream
+    return opens(pa.memory_map(str(file)), options=pa.ipc.IpcReadOptions(included_fields=fields))
+
+
+class ArrowSource:
+    """An Arrow IPC (Feather version 2) file, or a stored stream, memory-mapped: only rows asked for are read.
+
+    Args:
+        path: file, or ``pkg://package/file``.
+        columns: names to read, in this order; by default every numeric column.
+        name: what messages call it; the path by default.
+
+    Attributes:
+        ignored: columns left out because they hold no numbers; empty if `columns` was given.
+
+    Raises:
+        DataError: as for `vigmm.data.tables.ParquetSource`.
+    """
+
+    prefixes: ClassVar[tuple[str, ...]] = ()
+    suffixes: ClassVar[tuple[str, ...]] = (".arrow", ".feather", ".ipc")
+    options: ClassVar[tuple[str, ...]] = ("columns",)
+
+    def __init__(
+        self, path: str | Path, *, columns: tuple[str, ...] | None = None, name: str | None = None
+    ) -> None:
+        self.name = str(path) if name is None else name
+        rows = TableParts([locate(path)], format=ArrowFormat(), columns=columns, name=self.name)
+        self._rows: Parts = rows
+        self.dim, self.dtype, self.columns, self.ignored = rows.dim, rows.dtype, rows.columns, rows.ignored
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, index: Index) -> Rows2D:
+        return self._rows[index]
+
+    def fingerprint(self) -> str:
+        """Digest of the content; see `vigmm.data.parts.Parts.fingerprint`."""
+        return self._rows.fingerprint()
+
+
+def open_arrow_parts(
+    files: Sequence[Path], *, columns: tuple[str, ...] | None = None, name: str
+) -> TableParts:
+    """Rows of many Arrow files; see `TableParts`."""
+    return TableParts(files, format=ArrowFormat(), columns=columns, name=name)
