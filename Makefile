@@ -7,6 +7,8 @@ PYTEST_ARGS ?=
 # Processes that share the tests; compiling is most of the work, and it uses one core at a time.
 TEST_WORKERS ?= 2
 DEMO_RUN ?= runs/china
+BENCH_CACHE ?= $(HOME)/.cache/vigmm-bench
+BENCH_ARGS ?= --cache $(BENCH_CACHE)
 
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install --constraint constraints.txt
@@ -15,7 +17,7 @@ PINS := pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo install test test-slow lint format types bench constraints clean
+.PHONY: help demo install test test-slow lint format types bench bench-full constraints clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -65,8 +67,15 @@ format: install ## put the code into the format that `make lint` checks
 types: install ## check types with mypy --strict
 	$(BIN)/mypy
 
-bench: $(VENV)/.stamp-bench ## run the benchmarks
-	$(BIN)/python -m benchmarks
+# Peers run in environments of their own, which are made on first use (several minutes, 3 GB) and kept in
+# BENCH_CACHE.
+bench: $(VENV)/.stamp-bench ## compare with peers on two cases, and time the kernel (15 minutes)
+	$(BIN)/python -m benchmarks --brief $(BENCH_ARGS)
+	$(BIN)/python -m benchmarks.kernel --quick --cache $(BENCH_CACHE)
+
+bench-full: $(VENV)/.stamp-bench ## compare with peers on all cases, with repeats (many hours)
+	$(BIN)/python -m benchmarks --full $(BENCH_ARGS)
+	$(BIN)/python -m benchmarks.kernel --cache $(BENCH_CACHE)
 
 # Resolved for all Python versions at once; without index addresses, so that it works wherever pip does.
 constraints: $(BIN)/python ## renew constraints.txt from pyproject.toml

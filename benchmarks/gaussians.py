@@ -9,7 +9,7 @@ import numpy as np
 
 from benchmarks.protocol import Array
 
-__all__ = ["Gaussians", "average", "em"]
+__all__ = ["Gaussians", "average", "dense", "em"]
 
 _CHUNK = 1024
 
@@ -52,6 +52,16 @@ class Gaussians:
     def log_density(self, x: Array) -> Array:
         """Log density of rows, nats."""
         return log_sum_exp(self.log_joint(x))
+
+    def predict(self, x: Array) -> Array:
+        """Most probable component of rows."""
+        return np.asarray(self.log_joint(x).argmax(1))
+
+
+def dense(covs: Array) -> Array:
+    """Covariances [K, D, D], also from variances [K, D]."""
+    full = np.asarray(covs, np.float64)
+    return full[:, :, None] * np.eye(full.shape[1]) if full.ndim == 2 else full
 
 
 def average(draws: list[Gaussians], x: Array) -> Array:

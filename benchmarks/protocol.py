@@ -1,7 +1,8 @@
 """What a method is given, what it gives back, and the clock between the two.
 
 Only NumPy is imported here: a method's process must hold no library but the method's own, or the peak
-memory and the import time would be somebody else's.
+memory and the import time would be somebody else's. Some peers need an old Python: this file, `worker`,
+`gaussians`, `scores`, `methods` and whatever they import at their top must load under Python 3.8.
 """
 
 from __future__ import annotations
@@ -9,14 +10,24 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol
 
 from numpy.typing import NDArray
 
-__all__ = ["Array", "Clock", "Cost", "Fitted", "LogDensity", "Method", "Point", "Problem"]
+if TYPE_CHECKING:
+    from typing import TypeAlias
 
-Array: TypeAlias = NDArray[Any]
-LogDensity: TypeAlias = Callable[[Array], Array]
+__all__ = ["Array", "Clock", "Cost", "Fitted", "LogDensity", "Method", "Point", "Problem", "Unfit"]
+
+if TYPE_CHECKING:
+    Array: TypeAlias = NDArray[Any]
+    LogDensity: TypeAlias = Callable[[Array], Array]
+else:
+    Array = LogDensity = Any
+
+
+class Unfit(Exception):
+    """A method cannot do what a case asks; the message says what."""
 
 
 @dataclass(frozen=True)
@@ -28,12 +39,25 @@ class Problem:
         k_max: how many components the method may use.
         batch_size: rows of a minibatch, for methods that have one.
         seed: of the method; the data do not change with it.
+        covariance: of the components, ``full`` or ``diag``.
+        iterations: how many passes to make, no more and no fewer, where a case compares the time of a fixed
+            number; None to end by the method's own rule.
+        deadline: seconds after which a method that can stop in the middle does so, with what it has.
+        path: the same rows in a ``.npy`` file, for methods that read by themselves.
     """
 
     x: Array
     k_max: int
     batch_size: int
     seed: int
+    covariance: str = "full"
+    iterations: int | None = None
+    deadline: float | None = None
+    path: str | None = None
+
+    def overdue(self, clock: Clock) -> bool:
+        """Whether the time is up."""
+        return self.deadline is not None and clock.lap().seconds > self.deadline
 
 
 @dataclass(frozen=True)
@@ -77,6 +101,7 @@ class Fitted:
         passes: how often every training row was read, the start not counted.
         trace: models on the way, evaluated off the clock.
         notes: whatever else a reader should know, as plain JSON.
+        predict: most probable component of rows, where the method tells.
     """
 
     log_density: LogDensity
@@ -84,6 +109,7 @@ class Fitted:
     passes: float
     trace: tuple[Point, ...] = ()
     notes: Mapping[str, Any] = field(default_factory=dict)
+    predict: Callable[[Array], Array] | None = None
 
 
 class Method(Protocol):
@@ -97,6 +123,11 @@ class Method(Protocol):
     @property
     def reruns(self) -> bool:
         """Whether something is compiled, so that a second fit in the same process costs less."""
+        ...
+
+    @property
+    def environment(self) -> str | None:
+        """Whose requirements in ``baselines/NAME.txt`` it runs with; None for vigmm's own environment."""
         ...
 
     @property

@@ -17,30 +17,35 @@ Run = Mapping[str, Any]
 def summarise(facts: Mapping[str, Any], runs: Iterable[Run]) -> dict[str, Any]:
     """One record per method, in the order in which they ran.
 
-    Times to quality are measured against the oracle, or against the best density that any method reached
-    where there is no oracle.
+    Times to quality are measured against two targets: the best density that any method reached, and the
+    oracle where there is one.
     """
     runs = list(runs)
     good = [run for run in runs if "error" not in run]
     points = [point for run in good for fit in _warm(run) for point in (fit, *fit["trace"])]
     densities = [point["heldout"] for point in points]
-    target = facts.get("heldout_oracle", max(densities, default=None))
+    targets = {"best": max(densities, default=float("nan"))}
+    if "heldout_oracle" in facts:
+        targets["oracle"] = facts["heldout_oracle"]
     out: dict[str, Any] = {}
     for method in dict.fromkeys(run["method"] for run in runs):
         mine = [run for run in good if run["method"] == method]
         errors = [run["error"] for run in runs if run["method"] == method and "error" in run]
-        out[method] = ({"repeats": len(mine)} | _record(mine, target) if mine else {"repeats": 0}) | {
+        out[method] = ({"repeats": len(mine)} | _record(mine, targets) if mine else {"repeats": 0}) | {
             "errors": errors
         }
     return out
 
 
-def _record(runs: list[Run], target: float) -> dict[str, Any]:
+def _record(runs: list[Run], targets: Mapping[str, float]) -> dict[str, Any]:
     main = [_main(run) for run in runs]
     record: dict[str, Any] = {
         name: _spread([fit[name] for fit in main])
         for name in ("heldout", "seconds", "cpu_seconds", "passes", "found_k", "effective_k")
     }
+    if all("ari" in fit for fit in main):
+        record["ari"] = _spread([fit["ari"] for fit in main])
+    record["gap_best"] = _spread([targets["best"] - fit["heldout"] for fit in main])
     for name in ("gap_true", "gap_oracle"):
         if all(name in fit for fit in main):
             record[name] = _spread([fit[name] for fit in main])
@@ -54,11 +59,12 @@ def _record(runs: list[Run], target: float) -> dict[str, Any]:
     record["peak_above_import_mb"] = _spread(
         [run["rss_mb"]["peak"] - run["rss_mb"]["before_fit"] for run in runs]
     )
-    for limit in THRESHOLDS:
-        for clock in ("seconds", "cpu_seconds"):
-            times = [_time_to(run, target, limit, clock) for run in runs]
-            # A median with runs that never arrive: those count as infinite.
-            record[f"{clock}_to_{limit:g}"] = _spread(times)
+    for target, level in targets.items():
+        for limit in THRESHOLDS:
+            for clock in ("seconds", "cpu_seconds"):
+                times = [_time_to(run, level, limit, clock) for run in runs]
+                # A median with runs that never arrive: those count as infinite.
+                record[f"{clock}_to_{target}_{limit:g}"] = _spread(times)
     record["budgets"] = _budgets(runs)
     return record
 
@@ -76,13 +82,15 @@ def _warm(run: Run) -> list[Mapping[str, Any]]:
 def _compilation(run: Run) -> float:
     """What the first fit of a process cost more than the same fit once more.
 
-    Where both have a trace, at a fifth of it: all is compiled by then, and what the machine's load does to
-    the rest of a long run stays out.
+    Where both have a trace, at a fifth of what they share of it: all is compiled by then, and what the
+    machine's load does to the rest of a long run stays out.
     """
     cold, warm = run["fits"][0], _main(run)
-    if cold["trace"] and warm["trace"]:
-        at = len(warm["trace"]) // 5
-        cold, warm = cold["trace"][at], warm["trace"][at]
+    later = {point["passes"]: point for point in warm["trace"]}
+    shared = [point for point in cold["trace"] if point["passes"] in later]
+    if shared:
+        cold = shared[len(shared) // 5]
+        warm = later[cold["passes"]]
     return max(0.0, float(cold["seconds"] - warm["seconds"]))
 
 

@@ -16,10 +16,14 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.gaussians import Gaussians
+from benchmarks.gaussians import Gaussians, dense
 from benchmarks.protocol import Array, Clock, Fitted, Point, Problem
 
 __all__ = ["SklearnBgm"]
+
+
+class _Overdue(Exception):
+    pass
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,10 @@ class SklearnBgm:
     @property
     def budgets(self) -> tuple[float, ...]:
         return (float(self.max_iter),)
+
+    @property
+    def environment(self) -> str | None:
+        return "sklearn"
 
     @property
     def reruns(self) -> bool:
@@ -70,37 +78,49 @@ class SklearnBgm:
         from threadpoolctl import threadpool_limits
 
         trace: list[Point] = []
+        kept: list[Gaussians] = []
         keep_every = self.keep_every
 
         class Traced(BayesianGaussianMixture):  # type: ignore[misc]
             """Copies the parameters where the progress would be printed, which costs microseconds."""
 
             def _print_verbose_msg_iter_end(self, n_iter: int, diff_ll: float) -> None:
-                if n_iter % keep_every == 0 or n_iter < keep_every:
-                    trace.append(Point(clock.lap(), float(n_iter), _mixture(self).log_density))
+                overdue = problem.overdue(clock)
+                if n_iter % keep_every == 0 or n_iter < keep_every or overdue:
+                    kept[:] = [_mixture(self)]
+                    trace.append(Point(clock.lap(), float(n_iter), kept[0].log_density))
+                if overdue:
+                    raise _Overdue
                 super()._print_verbose_msg_iter_end(n_iter, diff_ll)
 
+        fixed = {"tol": 0.0} if problem.iterations is not None else {}
         model = Traced(
             n_components=problem.k_max,
-            covariance_type="full",
+            covariance_type=problem.covariance,
             weight_concentration_prior_type="dirichlet_process",
             max_iter=int(passes),
             random_state=problem.seed,
+            **fixed,
         )
+        notes: dict[str, Any] = {"converged": False, "overdue": False}
         with threadpool_limits(self.threads), warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)  # recorded in the notes instead
-            model.fit(problem.x)
-        notes = {
-            "converged": bool(model.converged_),
-            "lower_bound": float(model.lower_bound_),
-            "concentration": float(model.weight_concentration_prior_),
-        }
-        final = Gaussians(model.weights_, model.means_, model.covariances_)
-        return Fitted(final.log_density, lambda: model.weights_, float(model.n_iter_), tuple(trace), notes)
+            try:
+                model.fit(problem.x)
+            except _Overdue:
+                notes["overdue"] = True
+                done = trace[-1].passes
+            else:
+                kept[:] = [Gaussians(model.weights_, model.means_, dense(model.covariances_))]
+                done = float(model.n_iter_)
+                notes |= {"converged": bool(model.converged_), "lower_bound": float(model.lower_bound_)}
+        notes["concentration"] = float(model.weight_concentration_prior_)
+        final = kept[0]
+        return Fitted(final.log_density, lambda: final.weights, done, tuple(trace), notes, final.predict)
 
 
 def _mixture(model: Any) -> Gaussians:
     """The mixture in the middle of a fit; `weights_` is set at its end only, so it is computed as there."""
     a, b = (np.asarray(part, np.float64) for part in model.weight_concentration_)
     weights: Array = a / (a + b) * np.concatenate([[1.0], np.cumprod(b / (a + b))[:-1]])
-    return Gaussians(weights / weights.sum(), np.array(model.means_), np.array(model.covariances_))
+    return Gaussians(weights / weights.sum(), np.array(model.means_), dense(np.array(model.covariances_)))

@@ -57,4 +57,4 @@ class SynthCase:
             "source": "vigmm.data.synthetic.gaussian_mixture",
         }
         references = {"true": data.log_density(held), "oracle": oracle.log_density(held)}
-        return CaseData(x, held, references, facts)
+        return CaseData(x, held, references, facts, data.labels[train:])
