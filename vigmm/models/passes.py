@@ -94,7 +94,7 @@ def log_lik(
         batch: weighted rows.
         tile: rows at a time; None to choose.
     """
-    size = tile or _tile(model, batch, draws=theta.log_weights.shape[0])
+    size = tile or _tile(model, batch, draws=jax.tree.leaves(theta)[0].shape[0])
 
     def one(theta: Components, piece: Batch) -> Float[Array, ""]:
         return jnp.sum(piece.weight * model.log_lik(theta, piece.x))
@@ -141,6 +141,8 @@ _log_lik.defvjp(_fwd, _bwd)
 
 def _quadratic(model: Mixture, batch: Batch) -> Quadratic | None:
     """The structure, where log densities are linear in natural features and these are few enough."""
+    if not isinstance(model, Mixture):  # a NumPyro program, of which nothing is known
+        return None
     gaussian = model.likelihood.refusal() is None and model.noise is None and not model.missing
     if not gaussian or not hasattr(model.structure, "slopes"):
         return None
