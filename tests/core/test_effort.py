@@ -25,14 +25,16 @@ def test_the_effort_follows_the_work(x):
     assert jax.default_backend() == "cpu"
     asked = (0.0, LITTLE, LITTLE + 1, SOME, SOME + 1)
     chosen = [gram._chosen(x, work=work) for work in asked]
-    assert chosen == [gram._least, gram._least, gram._plain, gram._plain, gram._usual]
+    least, plain, usual = (gram._form(options) for options in (effort._LEAST, effort._PLAIN, {}))
+    assert chosen == [least, least, plain, plain, usual]
 
 
 def test_every_effort_computes_the_same(x):
     values = [float(gram(x, work=work)) for work in (0.0, SOME, 2 * SOME)]
     # A sum of 49 numbers in float32: each way of rounding is within 49 units in the last place.
     np.testing.assert_allclose(values, values[0], rtol=49 * np.finfo(np.float32).eps)
-    assert gram._cache_size() == 3
+    # Three, or fewer where this compiler does not know the options.
+    assert gram._cache_size() >= 2
     gram.clear_cache()
     assert gram._cache_size() == 0
 
@@ -43,10 +45,12 @@ def test_inside_a_transformation_it_is_a_plain_function(x):
 
 
 def test_options_that_the_compiler_does_not_know_are_done_without(x, monkeypatch):
-    monkeypatch.setattr(effort, "_LEAST", {"xla_no_such_option": True})
+    monkeypatch.setattr(effort, "_LEAST", {"xla_no_such_option": True, "xla_backend_optimization_level": 0})
+    monkeypatch.setattr(effort, "_refused", set())
     made = program(lambda x: 0.0)(lambda x: x + 1)
     np.testing.assert_array_equal(made(x), x + 1)
-    assert made._refused
+    assert effort._refused == {"xla_no_such_option"}
+    assert list(made._made)[-1] == (("xla_backend_optimization_level", 0),)
     np.testing.assert_array_equal(made(x), x + 1)
 
 

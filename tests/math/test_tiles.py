@@ -107,9 +107,10 @@ def test_memory_is_that_of_a_tile():
         return lowered.compile().memory_analysis().temp_size_in_bytes
 
     def wide(p, piece):
-        """Rows x 50 temporaries, as K x D would be."""
-        features = jnp.tanh(piece.x @ p["w"][:, None] * jnp.arange(50, dtype=piece.x.dtype)[None])
-        return jnp.sum(piece.weight * jnp.sum(features**2, -1)) - p["b"]
+        """Rows x 50 temporaries, as K x D would be; between products, or they would not be made at all."""
+        slopes = p["w"][:, None] * jnp.linspace(0.0, 1.0, 50, dtype=piece.x.dtype)[None]
+        features = jnp.tanh(piece.x @ slopes)
+        return jnp.sum(piece.weight[:, None] * (features @ slopes.T)) - p["b"]
 
     whole, tiled = temporaries(2**14, 2**14), temporaries(2**14, 2**7)
     assert whole > 2**14 * 50 * 4 / 2

@@ -16,7 +16,8 @@ rounded, in the same way. Elsewhere than on a CPU nothing is changed.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping
 from typing import Any, Generic, TypeVar
 
 import jax
@@ -37,7 +38,9 @@ _LEAST: dict[str, Any] = {
     # One module: what is not optimised is not worth spreading over threads.
     "xla_cpu_parallel_codegen_split_count": 1,
 }
-_UNKNOWN = "No such compile option"
+_UNKNOWN = re.compile(r"No such compile option: '(\w+)'")
+_refused: set[str] = set()
+"""Options that this compiler does not know: they come and go with its versions."""
 
 
 def pass_work(shape: tuple[int, ...], num_components: int) -> float:
@@ -64,30 +67,35 @@ class Program(Generic[R]):
 
     def __init__(self, function: Callable[..., R], work: Callable[..., float], **options: Any) -> None:
         functools.update_wrapper(self, function)
-        self._work = work
-        self._usual = jax.jit(function, **options)
-        self._plain = jax.jit(function, compiler_options=_PLAIN, **options)
-        self._least = jax.jit(function, compiler_options=_LEAST, **options)
-        self._refused = False
+        self._function, self._work, self._options = function, work, options
+        self._made: dict[tuple[tuple[str, Any], ...], Any] = {}
 
     def __call__(self, *args: Any, **kwargs: Any) -> R:
         """Run it, compiled if need be."""
-        chosen = self._chosen(*args, **kwargs)
-        try:
-            made: R = chosen(*args, **kwargs)
-        except jax.errors.JaxRuntimeError as error:
-            # Options of the compiler come and go with its versions; without them it takes longer, no more.
-            if chosen is self._usual or _UNKNOWN not in str(error):
-                raise
-            self._refused = True
-            made = self._usual(*args, **kwargs)
-        return made
+        while True:
+            try:
+                made: R = self._chosen(*args, **kwargs)(*args, **kwargs)
+            except jax.errors.JaxRuntimeError as error:
+                # Without an option it takes longer, no more.
+                unknown = _UNKNOWN.search(str(error))
+                if unknown is None or unknown[1] in _refused:
+                    raise
+                _refused.add(unknown[1])
+            else:
+                return made
 
     def _chosen(self, *args: Any, **kwargs: Any) -> Any:
-        if self._refused or jax.default_backend() != "cpu" or _traced(args, kwargs):
-            return self._usual
+        if jax.default_backend() != "cpu" or _traced(args, kwargs):
+            return self._form({})
         work = self._work(*args, **kwargs)
-        return self._least if work <= LITTLE else self._plain if work <= SOME else self._usual
+        return self._form(_LEAST if work <= LITTLE else _PLAIN if work <= SOME else {})
+
+    def _form(self, options: Mapping[str, Any]) -> Any:
+        """The function under `jax.jit` with those of the options that the compiler knows."""
+        known = tuple((name, value) for name, value in options.items() if name not in _refused)
+        if known not in self._made:
+            self._made[known] = jax.jit(self._function, compiler_options=dict(known) or None, **self._options)
+        return self._made[known]
 
     def lower(self, *args: Any, **kwargs: Any) -> Any:
         """What `jax.jit` calls lowering, with the effort that a call would have."""
@@ -95,14 +103,11 @@ class Program(Generic[R]):
 
     def clear_cache(self) -> None:
         """Forget what was compiled."""
-        for one in self._forms():
+        for one in self._made.values():
             one.clear_cache()
 
     def _cache_size(self) -> int:
-        return sum(int(one._cache_size()) for one in self._forms())
-
-    def _forms(self) -> tuple[Any, ...]:
-        return self._usual, self._plain, self._least
+        return sum(int(one._cache_size()) for one in self._made.values())
 
 
 def program(work: Callable[..., float], **options: Any) -> Callable[[Callable[..., R]], Program[R]]:
