@@ -44,10 +44,11 @@ def compared():
     return one
 
 
-def miss(case: str, family: str, ratio: float, shift: float | None = None):
-    """A case that a family cannot meet, with what was measured."""
+def miss(case: str, family: str, ratio: float, shift: float | None = None, *, close: bool = False):
+    """A case that a family cannot meet, with what was measured; `close`: so near that rounding decides."""
     reason = f"smallest sd ratio {ratio}" + ("" if shift is None else f", largest shift {shift} sd")
-    return pytest.param(case, family, marks=pytest.mark.xfail(reason=reason, raises=AssertionError))
+    mark = pytest.mark.xfail(reason=reason, raises=AssertionError, strict=not close)
+    return pytest.param(case, family, marks=mark)
 
 
 @pytest.mark.parametrize("case", ["overlap_1d", "faithful", "iris", "overlap_5d"])
@@ -68,7 +69,8 @@ def test_nuts_itself_is_sound(compared, case):
         ("iris", "fullrank"),
         miss("iris", "blocks", 0.562, 0.755),
         ("overlap_5d", "fullrank"),
-        miss("overlap_5d", "blocks", 0.464, 0.391),
+        # The limit is 0.39 with the error of NUTS: 0.386 and 0.391 were seen.
+        miss("overlap_5d", "blocks", 0.464, 0.391, close=True),
     ],
 )
 def test_means(compared, case, family):
