@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from benchmarks.protocol import Array
+from benchmarks.protocol import Array, Fitted, Point
 
 __all__ = ["Gaussians", "average", "dense", "em"]
 
@@ -27,6 +29,12 @@ class Gaussians:
     weights: Array
     means: Array
     covs: Array
+
+    def fitted(
+        self, passes: float, trace: Iterable[Point] = (), notes: Mapping[str, Any] | None = None
+    ) -> Fitted:
+        """A fit that ends with this mixture."""
+        return Fitted(self.log_density, lambda: self.weights, passes, tuple(trace), notes or {}, self.predict)
 
     def log_joint(self, x: Array) -> Array:
         """log w_k + log N(x | m_k, C_k), shape [n, K]."""

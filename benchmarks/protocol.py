@@ -112,6 +112,10 @@ class Fitted:
     predict: Callable[[Array], Array] | None = None
 
 
+class Overdue(Exception):
+    """Raised inside a library's fit, where it calls back, to end it at the deadline."""
+
+
 class Method(Protocol):
     """One way to fit a mixture: a frozen dataclass, whose fields are the settings that are recorded."""
 

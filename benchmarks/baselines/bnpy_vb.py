@@ -12,18 +12,14 @@ import tempfile
 import warnings
 from dataclasses import dataclass
 from types import ModuleType
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from benchmarks.gaussians import Gaussians, dense
-from benchmarks.protocol import Clock, Fitted, Point, Problem
+from benchmarks.protocol import Clock, Fitted, Overdue, Point, Problem
 
 __all__ = ["BnpyVb"]
-
-
-class _Overdue(Exception):
-    pass
 
 
 @dataclass(frozen=True)
@@ -44,21 +40,13 @@ class BnpyVb:
     scale: float = 0.1
     moves: str = ""
 
+    environment: ClassVar[str | None] = "bnpy"
+    reruns: ClassVar[bool] = False
+    costly: ClassVar[bool] = True
+
     @property
     def budgets(self) -> tuple[float, ...]:
         return (float(self.max_iter),)
-
-    @property
-    def environment(self) -> str | None:
-        return "bnpy"
-
-    @property
-    def reruns(self) -> bool:
-        return False
-
-    @property
-    def costly(self) -> bool:
-        return True
 
     def load(self) -> None:
         with warnings.catch_warnings():
@@ -79,7 +67,7 @@ class BnpyVb:
                 kept[:] = [_mixture(hmodel)]
                 trace.append(Point(clock.lap(), float(lapFrac), kept[0].log_density))
                 if problem.overdue(clock):
-                    raise _Overdue
+                    raise Overdue
 
         # It imports what it calls after every lap by the name of a file.
         watch = ModuleType("vigmm_bench_watch")
@@ -119,12 +107,11 @@ class BnpyVb:
                     )
                     kept[:] = [_mixture(model)]
                     status = str(info["status"])
-                except _Overdue:
+                except Overdue:
                     overdue, status = True, "stopped at the deadline"
-        final = kept[0]
         done = trace[-1].passes if trace else passes
         notes = {"status": status, "overdue": overdue}
-        return Fitted(final.log_density, lambda: final.weights, done, tuple(trace), notes, final.predict)
+        return kept[0].fitted(done, trace, notes)
 
 
 def _mixture(model: Any) -> Gaussians:

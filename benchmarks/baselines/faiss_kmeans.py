@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import ClassVar
 
 import numpy as np
 
@@ -26,21 +27,13 @@ class FaissKmeans:
 
     max_iter: int = 25
 
+    environment: ClassVar[str | None] = "faiss"
+    reruns: ClassVar[bool] = False
+    costly: ClassVar[bool] = False
+
     @property
     def budgets(self) -> tuple[float, ...]:
         return (float(self.max_iter),)
-
-    @property
-    def environment(self) -> str | None:
-        return "faiss"
-
-    @property
-    def reruns(self) -> bool:
-        return False
-
-    @property
-    def costly(self) -> bool:
-        return False
 
     def load(self) -> None:
         import faiss  # type: ignore[import-not-found,unused-ignore]  # noqa: F401

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -26,21 +26,13 @@ class GmmxEm:
     max_iter: int = 100
     chunk: int = 5
 
+    environment: ClassVar[str | None] = "gmmx"
+    reruns: ClassVar[bool] = True
+    costly: ClassVar[bool] = True
+
     @property
     def budgets(self) -> tuple[float, ...]:
         return (float(self.max_iter),)
-
-    @property
-    def environment(self) -> str | None:
-        return "gmmx"
-
-    @property
-    def reruns(self) -> bool:
-        return True
-
-    @property
-    def costly(self) -> bool:
-        return True
 
     def load(self) -> None:
         import gmmx  # type: ignore[import-not-found,unused-ignore]  # noqa: F401
@@ -83,8 +75,4 @@ class GmmxEm:
             return done, done < count, model
 
         run = in_chunks(advance, problem, passes, clock, self.chunk)
-        notes = {"converged": run.converged}
-        final = run.final
-        return Fitted(
-            final.log_density, lambda: final.weights, run.iterations, run.trace, notes, final.predict
-        )
+        return run.final.fitted(run.iterations, run.trace, {"converged": run.converged})

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -48,21 +48,13 @@ class NumpyroSvi:
     keep: int = 15
     _compiled: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)
 
+    environment: ClassVar[str | None] = "numpyro"
+    reruns: ClassVar[bool] = True
+    costly: ClassVar[bool] = True
+
     @property
     def budgets(self) -> tuple[float, ...]:
         return (self.passes, *self.more)
-
-    @property
-    def environment(self) -> str | None:
-        return "numpyro"
-
-    @property
-    def reruns(self) -> bool:
-        return True
-
-    @property
-    def costly(self) -> bool:
-        return True
 
     def load(self) -> None:
         import jax

@@ -6,8 +6,8 @@ costs what `seeds.seeded` does, on the clock.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -33,21 +33,13 @@ class OneDalEm:
     chunk: int = 5
     kind: str = "float"
 
+    environment: ClassVar[str | None] = "onedal"
+    reruns: ClassVar[bool] = False
+    costly: ClassVar[bool] = False
+
     @property
     def budgets(self) -> tuple[float, ...]:
         return (float(self.max_iter),)
-
-    @property
-    def environment(self) -> str | None:
-        return "onedal"
-
-    @property
-    def reruns(self) -> bool:
-        return False
-
-    @property
-    def costly(self) -> bool:
-        return False
 
     def load(self) -> None:
         import daal4py  # type: ignore[import-not-found,unused-ignore]  # noqa: F401
@@ -63,8 +55,7 @@ class OneDalEm:
             if self.kind == "double":
                 raise
             made = self._fit(problem, passes, clock, start, "double")
-            notes = {**made.notes, "float_failed": str(error)[:200]}
-            return Fitted(made.log_density, made.weights, made.passes, made.trace, notes, made.predict)
+            return replace(made, notes={**made.notes, "float_failed": str(error)[:200]})
 
     def _fit(self, problem: Problem, passes: float, clock: Clock, start: Gaussians, kind: str) -> Fitted:
         import daal4py
@@ -99,7 +90,4 @@ class OneDalEm:
 
         run = in_chunks(advance, problem, passes, clock, self.chunk)
         notes = {"converged": run.converged, "precision": kind}
-        weights = run.final.weights
-        return Fitted(
-            run.final.log_density, lambda: weights, run.iterations, run.trace, notes, run.final.predict
-        )
+        return run.final.fitted(run.iterations, run.trace, notes)

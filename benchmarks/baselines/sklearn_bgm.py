@@ -4,26 +4,22 @@ All settings that are not named here are the defaults. Its `score` is not a pred
 density is that of the mixture it reports: `weights_`, `means_`, `covariances_`. Its default stopping rule
 compares changes of the total bound with 1e-3 and practically never fires on many rows.
 
-Its matrix products are small (D columns), so more BLAS threads can be slower, and are several times slower
-when other work wants the cores: the number is chosen by a short trial, and recorded.
+The number of BLAS threads is chosen by a short trial (`threads.py`), and recorded.
 """
 
 from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
+from benchmarks.baselines.threads import faster
 from benchmarks.gaussians import Gaussians, dense
-from benchmarks.protocol import Array, Clock, Fitted, Point, Problem
+from benchmarks.protocol import Array, Clock, Fitted, Overdue, Point, Problem
 
 __all__ = ["SklearnBgm"]
-
-
-class _Overdue(Exception):
-    pass
 
 
 @dataclass(frozen=True)
@@ -40,21 +36,13 @@ class SklearnBgm:
     keep_every: int = 5
     threads: int | None = None
 
+    environment: ClassVar[str | None] = "sklearn"
+    reruns: ClassVar[bool] = False  # nothing is compiled
+    costly: ClassVar[bool] = True
+
     @property
     def budgets(self) -> tuple[float, ...]:
         return (float(self.max_iter),)
-
-    @property
-    def environment(self) -> str | None:
-        return "sklearn"
-
-    @property
-    def reruns(self) -> bool:
-        return False  # nothing is compiled
-
-    @property
-    def costly(self) -> bool:
-        return True
 
     def load(self) -> None:
         import sklearn.mixture  # noqa: F401
@@ -64,13 +52,11 @@ class SklearnBgm:
         """One BLAS thread or all of them, whichever is faster on some of the rows now."""
         if self.threads is not None:
             return self
-        small = replace(problem, x=problem.x[:20_000])
-        times: dict[int | None, float] = {}
-        for threads in (None, 1, None, 1):  # twice each: the first one also wakes the threads up
-            fitted = replace(self, threads=threads, keep_every=1).fit(small, 3.0, Clock())
-            seconds = fitted.trace[-1].cost.seconds - fitted.trace[0].cost.seconds
-            times[threads] = min(seconds, times.get(threads, seconds))
-        return replace(self, threads=1 if times[1] < times[None] else None)
+
+        def trial(threads: int | None, small: Problem, clock: Clock) -> Fitted:
+            return replace(self, threads=threads, keep_every=1).fit(small, 3.0, clock)
+
+        return replace(self, threads=faster(trial, problem))
 
     def fit(self, problem: Problem, passes: float, clock: Clock) -> Fitted:
         from sklearn.exceptions import ConvergenceWarning
@@ -90,7 +76,7 @@ class SklearnBgm:
                     kept[:] = [_mixture(self)]
                     trace.append(Point(clock.lap(), float(n_iter), kept[0].log_density))
                 if overdue:
-                    raise _Overdue
+                    raise Overdue
                 super()._print_verbose_msg_iter_end(n_iter, diff_ll)
 
         fixed = {"tol": 0.0} if problem.iterations is not None else {}
@@ -107,7 +93,7 @@ class SklearnBgm:
             warnings.simplefilter("ignore", ConvergenceWarning)  # recorded in the notes instead
             try:
                 model.fit(problem.x)
-            except _Overdue:
+            except Overdue:
                 notes["overdue"] = True
                 done = trace[-1].passes
             else:
@@ -115,8 +101,7 @@ class SklearnBgm:
                 done = float(model.n_iter_)
                 notes |= {"converged": bool(model.converged_), "lower_bound": float(model.lower_bound_)}
         notes["concentration"] = float(model.weight_concentration_prior_)
-        final = kept[0]
-        return Fitted(final.log_density, lambda: final.weights, done, tuple(trace), notes, final.predict)
+        return kept[0].fitted(done, trace, notes)
 
 
 def _mixture(model: Any) -> Gaussians:

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import numpy as np
 
+from benchmarks.baselines.threads import faster
 from benchmarks.gaussians import Gaussians, dense
-from benchmarks.protocol import Clock, Fitted, Point, Problem
+from benchmarks.protocol import Clock, Fitted, Overdue, Point, Problem
 
 __all__ = ["SklearnGm"]
-
-
-class _Overdue(Exception):
-    pass
 
 
 @dataclass(frozen=True)
@@ -29,21 +27,13 @@ class SklearnGm:
     max_iter: int = 100
     threads: int | None = None
 
+    environment: ClassVar[str | None] = "sklearn"
+    reruns: ClassVar[bool] = False
+    costly: ClassVar[bool] = True
+
     @property
     def budgets(self) -> tuple[float, ...]:
         return (float(self.max_iter),)
-
-    @property
-    def environment(self) -> str | None:
-        return "sklearn"
-
-    @property
-    def reruns(self) -> bool:
-        return False
-
-    @property
-    def costly(self) -> bool:
-        return True
 
     def load(self) -> None:
         import sklearn.mixture  # noqa: F401
@@ -53,13 +43,11 @@ class SklearnGm:
         """One BLAS thread or all of them, whichever is faster on some of the rows now."""
         if self.threads is not None:
             return self
-        small = replace(problem, x=problem.x[:20_000])
-        times: dict[int | None, float] = {}
-        for threads in (None, 1, None, 1):
-            trace = replace(self, threads=threads).fit(small, 3.0, Clock()).trace
-            seconds = trace[-1].cost.seconds - trace[0].cost.seconds
-            times[threads] = min(seconds, times.get(threads, seconds))
-        return replace(self, threads=1 if times[1] < times[None] else None)
+
+        def trial(threads: int | None, small: Problem, clock: Clock) -> Fitted:
+            return replace(self, threads=threads).fit(small, 3.0, clock)
+
+        return replace(self, threads=faster(trial, problem))
 
     def fit(self, problem: Problem, passes: float, clock: Clock) -> Fitted:
         from sklearn.exceptions import ConvergenceWarning
@@ -79,7 +67,7 @@ class SklearnGm:
                 kept[:] = [now]
                 trace.append(Point(clock.lap(), float(n_iter), now.log_density))
                 if problem.overdue(clock):
-                    raise _Overdue
+                    raise Overdue
                 super()._print_verbose_msg_iter_end(n_iter, diff_ll)
 
         fixed = {"tol": 0.0} if problem.iterations is not None else {}
@@ -97,9 +85,6 @@ class SklearnGm:
                 model.fit(problem.x)
                 notes["converged"] = bool(model.converged_)
                 kept[:] = [Gaussians(model.weights_, model.means_, dense(model.covariances_))]
-            except _Overdue:
+            except Overdue:
                 notes["overdue"] = True
-        final = kept[0]
-        return Fitted(
-            final.log_density, lambda: final.weights, trace[-1].passes, tuple(trace), notes, final.predict
-        )
+        return kept[0].fitted(trace[-1].passes, trace, notes)

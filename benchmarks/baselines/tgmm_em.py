@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -26,21 +27,13 @@ class TgmmEm:
     max_iter: int = 100
     chunk: int = 5
 
+    environment: ClassVar[str | None] = "tgmm"
+    reruns: ClassVar[bool] = False
+    costly: ClassVar[bool] = True
+
     @property
     def budgets(self) -> tuple[float, ...]:
         return (float(self.max_iter),)
-
-    @property
-    def environment(self) -> str | None:
-        return "tgmm"
-
-    @property
-    def reruns(self) -> bool:
-        return False
-
-    @property
-    def costly(self) -> bool:
-        return True
 
     def load(self) -> None:
         import tgmm  # type: ignore[import-not-found,unused-ignore]  # noqa: F401
@@ -75,8 +68,4 @@ class TgmmEm:
             return int(model.n_iter_), bool(model.converged_), now
 
         run = in_chunks(advance, problem, passes, clock, self.chunk)
-        notes = {"converged": run.converged}
-        final = run.final
-        return Fitted(
-            final.log_density, lambda: final.weights, run.iterations, run.trace, notes, final.predict
-        )
+        return run.final.fitted(run.iterations, run.trace, {"converged": run.converged})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import warnings
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -24,21 +25,13 @@ class TorchgmmEm:
 
     max_iter: int = 100
 
+    environment: ClassVar[str | None] = "torchgmm"
+    reruns: ClassVar[bool] = False
+    costly: ClassVar[bool] = True
+
     @property
     def budgets(self) -> tuple[float, ...]:
         return (float(self.max_iter),)
-
-    @property
-    def environment(self) -> str | None:
-        return "torchgmm"
-
-    @property
-    def reruns(self) -> bool:
-        return False
-
-    @property
-    def costly(self) -> bool:
-        return True
 
     def load(self) -> None:
         import torch  # type: ignore[import-not-found,unused-ignore]  # noqa: F401
@@ -81,5 +74,4 @@ class TorchgmmEm:
         if not np.isfinite(final.means).all():
             raise FloatingPointError("torchgmm gave a model that is not finite")
         notes = {"converged": bool(model.converged_), "iterations": int(model.num_iter_)}
-        passes_done = float(max(1, model.num_iter_))
-        return Fitted(final.log_density, lambda: final.weights, passes_done, (), notes, final.predict)
+        return final.fitted(float(max(1, model.num_iter_)), notes=notes)

@@ -8,7 +8,7 @@ are handed over as they are.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -30,21 +30,13 @@ class VigmmDefault:
     passes: float = 20.0
     file: bool = False
 
+    environment: ClassVar[str | None] = None
+    reruns: ClassVar[bool] = True
+    costly: ClassVar[bool] = False
+
     @property
     def budgets(self) -> tuple[float, ...]:
         return (self.passes,)
-
-    @property
-    def environment(self) -> str | None:
-        return None
-
-    @property
-    def reruns(self) -> bool:
-        return True
-
-    @property
-    def costly(self) -> bool:
-        return False
 
     def load(self) -> None:
         _load()
@@ -76,21 +68,13 @@ class VigmmNatural:
     more: tuple[float, ...] = (1.0, 4.0, 8.0, 16.0)
     holdout: float = 0.0
 
+    environment: ClassVar[str | None] = None
+    reruns: ClassVar[bool] = True
+    costly: ClassVar[bool] = False
+
     @property
     def budgets(self) -> tuple[float, ...]:
         return (self.passes, *self.more)
-
-    @property
-    def environment(self) -> str | None:
-        return None
-
-    @property
-    def reruns(self) -> bool:
-        return True
-
-    @property
-    def costly(self) -> bool:
-        return False
 
     def load(self) -> None:
         _load()
@@ -123,21 +107,13 @@ class VigmmPathwise:
     rate: float = 0.01
     num_samples: int = 1
 
+    environment: ClassVar[str | None] = None
+    reruns: ClassVar[bool] = True
+    costly: ClassVar[bool] = False
+
     @property
     def budgets(self) -> tuple[float, ...]:
         return (self.passes, *self.more)
-
-    @property
-    def environment(self) -> str | None:
-        return None
-
-    @property
-    def reruns(self) -> bool:
-        return True
-
-    @property
-    def costly(self) -> bool:
-        return False
 
     def load(self) -> None:
         _load()
