@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,18 +13,19 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
+from vigmm.begun import Begun, First
 from vigmm.core import rng
 from vigmm.core.precision import precision
 from vigmm.core.struct import require
-from vigmm.data.device import holdout_split, to_rows
-from vigmm.data.missing import observed_moments
-from vigmm.data.moments import Moments, Standardizer, compute_moments
+from vigmm.core.typing import PRNGKey
+from vigmm.data.intake import Intake, Survey, survey, take_in
+from vigmm.data.moments import Standardizer
 from vigmm.data.sampler import Rows
 from vigmm.data.sources import ArraySource, DataFile, Source, check_rows, open_source
 from vigmm.estimators import ESTIMATORS, Estimator, Objective
 from vigmm.families import Conjugate, Family
 from vigmm.fitted import Context, Fit
-from vigmm.manifest import describe
+from vigmm.manifest import choices, describe
 from vigmm.models import DataScale, Mixture, Prior
 from vigmm.optim import Optimizer
 from vigmm.posterior import Posterior, load
@@ -30,6 +33,8 @@ from vigmm.posterior import elbo as evaluate_elbo
 from vigmm.posterior.units import log_volume
 from vigmm.reporting import Clock, InDataUnits, holdout_density, in_data_units
 from vigmm.train import (
+    Checkpoints,
+    Interrupt,
     KMeansStart,
     Moves,
     Origin,
@@ -40,11 +45,12 @@ from vigmm.train import (
     memory,
     movable,
     plan,
+    sample_size,
     search,
     settle,
 )
 from vigmm.train import train as run_training
-from vigmm.train.interrupt import Interrupt
+from vigmm.train.placement import over_devices
 
 __all__ = ["Fit", "as_source", "default_estimator", "fit"]
 
@@ -85,6 +91,7 @@ def fit(
     sample_weight: Float[np.ndarray, " N"] | None = None,
     columns: tuple[str, ...] | None = None,
     progress: Progress | None = None,
+    checkpoints: Checkpoints | None = None,
 ) -> Fit:
     """Fit a Bayesian Gaussian mixture by stochastic variational inference.
 
@@ -106,6 +113,8 @@ def fit(
         sample_weight: a non-negative weight for each row: how many rows it counts for.
         columns: names of the columns, or which columns of a file.
         progress: told how the run advances.
+        checkpoints: where the run is saved from time to time. A run that was broken off goes on from there
+            and ends with the bits of an unbroken one. SIGTERM then saves it and raises `Preempted`.
 
     Returns:
         The fit.
@@ -132,8 +141,10 @@ def fit(
         seed=seed,
         dtype=dtype,
     )
-    with precision(dtype), Interrupt() as interrupt:
-        return _fit(recipe, as_source(data, columns), sample_weight, progress, interrupt)
+    source = as_source(data, columns)
+    saved = checkpoints or contextlib.nullcontext()
+    with precision(dtype), saved, Interrupt(preemptible=checkpoints is not None) as interrupt:
+        return _fit(recipe, source, sample_weight, _Hands(progress, interrupt, checkpoints))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -147,89 +158,71 @@ class _Recipe:
     dtype: str
 
 
-def _fit(
-    recipe: _Recipe,
-    source: Source,
-    weight: Float[np.ndarray, " N"] | None,
-    progress: Progress | None,
-    interrupt: Interrupt,
-) -> Fit:
+@dataclasses.dataclass(frozen=True)
+class _Hands:
+    """Whoever has a hand in a run from outside: who watches, who stops it, where it is saved."""
+
+    progress: Progress | None
+    interrupt: Interrupt
+    checkpoints: Checkpoints | None = None
+
+
+def _fit(recipe: _Recipe, source: Source, weight: Float[np.ndarray, " N"] | None, hands: _Hands) -> Fit:
     clock = Clock()
-    objective, config, dtype = recipe.objective, recipe.config, recipe.dtype
-    model, family = objective.model, objective.family
+    objective, dtype = recipe.objective, recipe.dtype
+    model = objective.model
     root = rng.root_key(recipe.seed)
     check_rows(source, 2)
-    patterns = None
-    if model.missing:
-        moments, patterns = observed_moments(source, weight=weight)
-    else:
-        moments = compute_moments(source, weight=weight).typical(np.dtype(dtype))
-    standardizer = Standardizer.from_moments(moments)
-    scale = _data_scale(moments, standardizer, patterns)
-    surrogate = model.surrogate
-    prior, surrogate_prior = (one.build_prior(scale, dtype=np.dtype(dtype)) for one in (model, surrogate))
-    limit = config.holdout_rows
-    chosen, kept = holdout_split(len(source), config.holdout, limit, rng.stream(root, "split"))
-    rows = to_rows(
-        source, standardizer, dtype, index=chosen if len(kept) else None, weight=weight, missing=model.missing
-    )
-    holdout = to_rows(source, standardizer, dtype, index=kept, weight=weight, missing=model.missing)
-    full_batch = config.sampler.steps_per_epoch(rows.x.shape[0]) == 1
-    if objective.estimator.full_batch:
-        name, must = (
-            type(objective.estimator).__name__.lower(),
-            f">= {rows.x.shape[0]}, the rows to be fitted",
-        )
-        why = f"{must}: with minibatches {name} is not a bound"
-        require(full_batch, "train.batch_size", why, config.batch_size)
-    optimizer, config = plan(objective, recipe.optimizer, config, recipe.moves, rows=len(rows.x))
+    begun = Begun(hands.checkpoints, source, choices(recipe))
+    seen = begun.survey or survey(source, weight, missing=model.missing, dtype=dtype)
+    standardizer, scale = seen.standardizer, _data_scale(seen)
+    optimizer, config = _planned(recipe, len(source), source.dim)
+    portion = config.portion(source.dim, dtype) if config.stream else None
+    intake = take_in(
+        source, seen, dtype=dtype, holdout=config.holdout, most_held=config.holdout_rows, portion=portion,
+        sample=sample_size(config, recipe.moves, rows=len(source), dim=source.dim, dtype=dtype),
+        key=root, weight=weight, layout=over_devices(config.devices),
+    )  # fmt: skip
+    data, held = intake.data, intake.held
     memory.check(objective, optimizer)
-    total_weight = float(np.sum(np.asarray(rows.weight, np.float64)))
-    log_scale = log_volume(rows, standardizer.scale) / total_weight
-    if progress is not None:
-        progress = InDataUnits(progress, total_weight, log_scale)
+    total_weight = data.total_weight()
+    log_scale = log_volume(data, standardizer.scale) / total_weight
+    progress = hands.progress and InDataUnits(hands.progress, total_weight, log_scale)
     clock.lap("read")
 
-    # Where a run starts, a missing value is at its column's mean.
-    filled = Rows(x=jnp.nan_to_num(rows.x), weight=rows.weight) if model.missing else rows
-    origin = Origin(
-        index=chosen, num_rows=len(source), center=standardizer.center, scale=standardizer.scale, load=load
-    )
+    def prior_of(one: Mixture, slots: int | None = None) -> Prior:
+        return one.build_prior(scale, dtype=np.dtype(dtype), slots=slots)
+
     key = rng.stream(root, "start")
-    started = recipe.start.first(surrogate, surrogate_prior, filled, key, origin)
-    first, rows_seen, notes = started.params, started.rows_seen, {"start": started.notes}
-    jax.block_until_ready(first)  # type: ignore[no-untyped-call]
-    clock.lap("start")
-    conjugate, searched = isinstance(family, Conjugate), movable(objective, recipe.moves)
-    if searched is not None:
-        found = search(
-            searched, model, lambda slots: model.build_prior(scale, dtype=np.dtype(dtype), slots=slots),
-            first, rows, rng.stream(root, "moves"), max_seconds=config.max_seconds,
-            progress=progress, interrupt=interrupt,
-        )  # fmt: skip
-        first, rows_seen, notes["moves"] = found.params, found.rows_seen, found.notes
-        # From here on the model is the one that was found: what it has no use for is not computed.
-        prior = model.build_prior(scale, dtype=np.dtype(dtype), slots=found.num_components)
-        model = surrogate = dataclasses.replace(model, num_components=found.num_components)
-        objective, surrogate_prior = dataclasses.replace(objective, model=model), prior
-        clock.lap("search")
-    first = settle(
-        surrogate, surrogate_prior, first, filled, rng.stream(key, "path"),
-        passes=0 if conjugate else recipe.start.passes, rows_seen=rows_seen,
-        config=config, progress=progress, interrupt=interrupt,
+    first = begun.first(model, prior_of)
+    if first is None:
+        first = _searched(recipe, intake, standardizer, prior_of, root, total_weight, clock, progress, hands)
+        begun.keep(first, seen)
+    # From here on the model is the one that was found: what it has no use for is not computed. The prior
+    # stays that of the model that was asked for.
+    count = first.num_components
+    prior, surrogate_prior = prior_of(model, count), prior_of(model.surrogate, count)
+    model = dataclasses.replace(model, num_components=count)
+    objective, surrogate = dataclasses.replace(objective, model=model), model.surrogate
+    conjugate = settle(
+        surrogate, surrogate_prior, first.params, data.filled() if model.missing else data,
+        rng.stream(key, "path"),
+        passes=0 if isinstance(objective.family, Conjugate) else recipe.start.passes,
+        rows_seen=first.rows_seen, config=config, progress=progress, interrupt=hands.interrupt,
+        checkpoints=hands.checkpoints,
     )  # fmt: skip
-    params = first_params(model, family, prior, first, surrogate_prior)
+    params = first_params(model, objective.family, prior, conjugate, surrogate_prior)
     jax.block_until_ready(params)  # type: ignore[no-untyped-call]
     clock.lap("settle")
     result = run_training(
-        objective, optimizer, params, prior, rows, holdout, rng.stream(root, "fit"),
-        config=config, progress=progress, interrupt=interrupt,
+        objective, optimizer, params, prior, data, held.rows, rng.stream(root, "fit"), config=config,
+        progress=progress, interrupt=hands.interrupt, checkpoints=hands.checkpoints,
     )  # fmt: skip
     clock.lap("train")
 
     posterior = Posterior(
         model=model,
-        family=family,
+        family=objective.family,
         params=result.params,
         prior=_whole(prior),
         center=standardizer.center,
@@ -239,21 +232,21 @@ def _fit(
         dtype=dtype,
     )
     bound = evaluate_elbo(
-        objective, posterior.params, prior, rows, rng.stream(root, "elbo"), log_scale_sum=log_scale
+        objective, posterior.params, prior, data, rng.stream(root, "elbo"), log_scale_sum=log_scale
     )
-    density = holdout_density(posterior, source, kept, weight)
+    density = holdout_density(posterior, held.raw, held.weight)
     clock.lap("evaluate")
     metrics = in_data_units(result.metrics, total_weight, log_scale)
     manifest = describe(
         source=source,
         recipe=dataclasses.replace(recipe, optimizer=optimizer, config=config),
-        notes=notes,
+        notes=first.notes,
         prior=model.prior.describe(scale, num_components=recipe.objective.model.num_components),
         outcome=result.outcome,
         elbo=bound,
         holdout=density,
-        train_rows=len(chosen),
-        holdout_rows=len(kept),
+        train_rows=intake.train_rows,
+        holdout_rows=len(held.raw),
         seconds=clock.laps,
     )
     return Fit(
@@ -268,15 +261,83 @@ def _fit(
             objective=objective,
             batch_size=config.batch_size,
             prior=prior,
-            rows=lambda: rows,
+            rows=lambda: _as_all(intake),
             refit=lambda seed: _refit(recipe, source, weight, seed),
         ),
     )
 
 
+def _planned(recipe: _Recipe, rows: int, dim: int) -> tuple[Optimizer, Train]:
+    """Optimiser and budget, with nothing left open."""
+    config, objective = recipe.config, recipe.objective
+    fitted = rows - min(round(config.holdout * rows), config.holdout_rows, max(rows - 1, 0))
+    if objective.estimator.full_batch:
+        name = type(objective.estimator).__name__.lower()
+        why = f">= {fitted}, the rows to be fitted: with minibatches {name} is not a bound"
+        full_batch = config.sampler.steps_per_epoch(fitted) == 1
+        require(full_batch, "train.batch_size", why, config.batch_size)
+    return plan(objective, recipe.optimizer, config, recipe.moves, rows=fitted, dim=dim, dtype=recipe.dtype)
+
+
+def _searched(
+    recipe: _Recipe,
+    intake: Intake,
+    standardizer: Standardizer,
+    prior_of: Callable[..., Prior],
+    root: PRNGKey,
+    total_weight: float,
+    clock: Clock,
+    progress: Progress | None,
+    hands: _Hands,
+) -> First:
+    """Where training begins: a start, and the components that the search finds a use for."""
+    model = recipe.objective.model
+    surrogate, rows = model.surrogate, intake.sample
+    # Where a run starts, a missing value is at its column's mean.
+    filled = rows.filled() if model.missing else rows
+    origin = Origin(
+        index=intake.index, num_rows=intake.num_rows, center=standardizer.center, scale=standardizer.scale,
+        load=load,
+    )  # fmt: skip
+    key = rng.stream(root, "start")
+    started = recipe.start.first(surrogate, prior_of(surrogate), filled, key, origin)
+    jax.block_until_ready(started.params)  # type: ignore[no-untyped-call]
+    clock.lap("start")
+    first = First(
+        params=started.params,
+        num_components=model.num_components,
+        rows_seen=started.rows_seen,
+        notes={"start": started.notes},
+    )
+    searched = movable(recipe.objective, recipe.moves)
+    if searched is None:
+        return first
+    found = search(
+        searched, model, lambda slots: prior_of(model, slots), first.params, rows,
+        rng.stream(root, "moves"), total_weight=total_weight, max_seconds=recipe.config.max_seconds,
+        progress=progress, interrupt=hands.interrupt,
+    )  # fmt: skip
+    clock.lap("search")
+    return First(
+        params=found.params,
+        num_components=found.num_components,
+        rows_seen=found.rows_seen,
+        notes={**first.notes, "moves": found.notes},
+    )
+
+
+def _as_all(intake: Intake) -> Rows:
+    """The rows that were fitted, or a sample of a stream that weighs as much as all of them."""
+    rows = intake.sample
+    if rows is intake.data:
+        return rows
+    times = intake.data.total_weight() / rows.total_weight()
+    return Rows(x=rows.x, weight=rows.weight * np.asarray(times, rows.weight.dtype))
+
+
 def _refit(recipe: _Recipe, source: Source, weight: Float[np.ndarray, " N"] | None, seed: int) -> Fit:
     with precision(recipe.dtype), Interrupt() as interrupt:
-        return _fit(dataclasses.replace(recipe, seed=seed), source, weight, None, interrupt)
+        return _fit(dataclasses.replace(recipe, seed=seed), source, weight, _Hands(None, interrupt))
 
 
 def _whole(prior: Prior) -> Prior:
@@ -287,7 +348,8 @@ def _whole(prior: Prior) -> Prior:
     return dataclasses.replace(prior, frame=frame)
 
 
-def _data_scale(moments: Moments, standardizer: Standardizer, patterns: np.ndarray | None) -> DataScale:
+def _data_scale(seen: Survey) -> DataScale:
+    moments, standardizer = seen.moments, seen.standardizer
     return DataScale(
         mean=moments.mean,
         cov=moments.cov,
@@ -295,5 +357,5 @@ def _data_scale(moments: Moments, standardizer: Standardizer, patterns: np.ndarr
         scale=standardizer.scale,
         low=moments.minimum,
         high=moments.maximum,
-        patterns=patterns,
+        patterns=seen.patterns,
     )

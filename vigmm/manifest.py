@@ -19,7 +19,7 @@ from vigmm.optim import OPTIMIZERS
 from vigmm.posterior import ElboReport
 from vigmm.train import STARTS
 
-__all__ = ["describe", "environment"]
+__all__ = ["choices", "describe", "environment"]
 
 _PACKAGES = ("jax", "jaxlib", "optax", "numpyro", "chex", "numpy")
 
@@ -38,6 +38,22 @@ def environment() -> dict[str, Any]:
     }
 
 
+def choices(recipe: Any) -> dict[str, Any]:
+    """All that was chosen for a fit."""
+    objective = recipe.objective
+    return {
+        "model": to_dict(objective.model),
+        "family": to_dict(objective.family, FAMILIES),
+        "estimator": to_dict(objective.estimator, ESTIMATORS),
+        "optimizer": None if recipe.optimizer is None else to_dict(recipe.optimizer, OPTIMIZERS),
+        "start": to_dict(recipe.start, STARTS),
+        "train": to_dict(recipe.config),
+        "moves": None if recipe.moves is None else to_dict(recipe.moves),
+        "seed": recipe.seed,
+        "dtype": recipe.dtype,
+    }
+
+
 def describe(
     *,
     source: Source,
@@ -52,7 +68,6 @@ def describe(
     seconds: dict[str, float],
 ) -> dict[str, Any]:
     """The manifest of a finished fit."""
-    objective = recipe.objective
     return {
         **environment(),
         "data": {
@@ -63,17 +78,9 @@ def describe(
             "train_rows": train_rows,
             "holdout_rows": holdout_rows,
         },
-        "model": to_dict(objective.model),
         "prior": prior,
-        "family": to_dict(objective.family, FAMILIES),
-        "estimator": to_dict(objective.estimator, ESTIMATORS),
-        "optimizer": to_dict(recipe.optimizer, OPTIMIZERS),
-        "start": to_dict(recipe.start, STARTS),
+        **choices(recipe),
         "notes": notes,
-        "train": to_dict(recipe.config),
-        "moves": None if recipe.moves is None else to_dict(recipe.moves),
-        "seed": recipe.seed,
-        "dtype": recipe.dtype,
         "outcome": {**dataclasses.asdict(outcome), "status": outcome.status.value},
         "elbo": dataclasses.asdict(elbo),
         "holdout": None if holdout is None else {"mean_log_density": holdout[0], "se": holdout[1]},

@@ -7,7 +7,6 @@ import time
 import numpy as np
 from jaxtyping import Float
 
-from vigmm.data.sources import Source
 from vigmm.posterior import Posterior
 from vigmm.train import Progress
 
@@ -29,13 +28,13 @@ class Clock:
 
 
 def holdout_density(
-    posterior: Posterior, source: Source, kept: np.ndarray, weight: Float[np.ndarray, " N"] | None
+    posterior: Posterior, raw: Float[np.ndarray, "n D"], weight: Float[np.ndarray, " n"] | None
 ) -> tuple[float, float] | None:
     """Weighted mean log predictive density of the held-out rows, and its standard error over rows."""
-    if len(kept) == 0:
+    if len(raw) == 0:
         return None
-    values = np.asarray(posterior.log_predictive(source[kept]), np.float64)
-    heavy = np.ones(len(kept)) if weight is None else np.asarray(weight, np.float64)[kept]
+    values = np.asarray(posterior.log_predictive(raw), np.float64)
+    heavy = np.ones(len(raw)) if weight is None else weight
     mean = float(np.average(values, weights=heavy))
     spread = float(np.average((values - mean) ** 2, weights=heavy))
     effective = float(heavy.sum() ** 2 / np.sum(heavy**2))

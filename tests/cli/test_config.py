@@ -56,7 +56,10 @@ def test_rows_that_the_search_has_seen_are_not_seen_in_batches_again():
 
 
 def test_what_is_named_is_kept():
-    job = read_job(DATA + "family: meanfield\nestimator: {num_samples: 3}\noptimizer: sgd\n", name="f")
+    job = read_job(
+        DATA + "family: meanfield\nestimator: {num_samples: 3}\noptimizer: sgd\ntrain: {stream: false}\n",
+        name="f",
+    )
     assert (job.estimator, job.optimizer) == (Pathwise(num_samples=3), Sgd())
     assert job.resolved(rows=10) == job
 

@@ -11,7 +11,7 @@ from vigmm.estimators import ESTIMATORS, Estimator, Objective
 from vigmm.families import FAMILIES, Family
 from vigmm.models import Mixture
 from vigmm.optim import OPTIMIZERS, Optimizer
-from vigmm.train import STARTS, Moves, Start, Train, plan
+from vigmm.train import STARTS, Checkpointing, Moves, Start, Train, plan
 
 __all__ = ["Job", "Output"]
 
@@ -49,6 +49,7 @@ class Job:
         optimizer: a row of `OPTIMIZERS`; None for the one that suits the estimator and the batches.
         start: where the run starts; a row of `STARTS`.
         train: budget, batches and stopping.
+        checkpoints: how often the run is saved, so that one that is broken off can go on.
         moves: how the number of components is searched for; null keeps those that the start made.
         seed: every random choice of the run follows from it.
         dtype: ``float32`` or ``float64``.
@@ -64,6 +65,7 @@ class Job:
     optimizer: Optimizer | None = field(default=None, metadata={"table": OPTIMIZERS})
     start: Start = part(STARTS, "kmeans")
     train: Train = field(default_factory=Train)
+    checkpoints: Checkpointing = field(default_factory=Checkpointing)
     moves: Moves | None = field(default_factory=Moves)
     seed: int = 0
     dtype: Literal["float32", "float64"] = "float32"
@@ -74,8 +76,8 @@ class Job:
         require(0 <= self.seed < 2**32, "seed", "between 0 and 2**32 - 1", self.seed)
         self.estimator.check(self.model, self.family)
 
-    def resolved(self, *, rows: int) -> Job:
-        """The same job for `rows` rows, with nothing left open.
+    def resolved(self, *, rows: int, dim: int = 1) -> Job:
+        """The same job for `rows` rows of `dim` columns, with nothing left open.
 
         Where each step sees all data there is no noise to average away, so the optimiser may be another.
 
@@ -85,14 +87,17 @@ class Job:
             Sgd(rate=1.0)
         """
         objective = Objective(model=self.model, family=self.family, estimator=self.estimator)
-        optimizer, train = plan(objective, self.optimizer, self.train, self.moves, rows=self._fitted(rows))
+        optimizer, train = plan(
+            objective, self.optimizer, self.train, self.moves,
+            rows=self._fitted(rows), dim=dim, dtype=self.dtype,
+        )  # fmt: skip
         return replace(self, optimizer=optimizer, train=train)
 
-    def steps_per_pass(self, *, rows: int) -> int:
+    def steps_per_pass(self, *, rows: int, dim: int = 1) -> int:
         """Steps in which each of the rows that are not held out is read once."""
         left = self._fitted(rows)
         batches = None if self.optimizer is None else self.optimizer.batches
-        return self.train.sized(left, batches).sampler.steps_per_epoch(left)
+        return self.train.sized(left, batches).steps_per_pass(left, dim, self.dtype)
 
     def _fitted(self, rows: int) -> int:
         """Rows that are not held out."""

@@ -9,9 +9,10 @@ from __future__ import annotations
 import zlib
 
 import jax
+import numpy as np
 from jaxtyping import Array, Int, Key
 
-__all__ = ["at_step", "root_key", "stream"]
+__all__ = ["at_step", "on_host", "root_key", "stream"]
 
 
 def root_key(seed: int) -> Key[Array, ""]:
@@ -33,3 +34,9 @@ def stream(root: Key[Array, ""], name: str) -> Key[Array, ""]:
 def at_step(key: Key[Array, ""], step: Int[Array, ""] | int) -> Key[Array, ""]:
     """The key of one step of a stream."""
     return jax.random.fold_in(key, step)
+
+
+def on_host(key: Key[Array, ""]) -> np.random.Generator:
+    """NumPy's generator for what is drawn on the host, seeded with all bits of the key."""
+    seed = np.asarray(jax.random.key_data(key), np.uint32).tolist()
+    return np.random.Generator(np.random.Philox(np.random.SeedSequence(seed)))

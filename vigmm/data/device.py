@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
+import os
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -9,15 +13,17 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Key
 
+from vigmm.core import rng
 from vigmm.core.effort import Program
 from vigmm.core.errors import DataError
 from vigmm.core.struct import require
+from vigmm.data.feed import OneDevice
 from vigmm.data.moments import Standardizer
-from vigmm.data.protocol import CHUNK, Source, blocks, check_finite, check_weight
+from vigmm.data.protocol import CHUNK, Index, Source, check_finite, check_weight
 from vigmm.data.sampler import Rows
-from vigmm.math.cipher import permute
+from vigmm.math.cipher import MAX_LENGTH, permute
 
-__all__ = ["holdout_index", "holdout_split", "to_rows"]
+__all__ = ["chosen_rows", "fits", "holdout_index", "holdout_split", "host_rows", "standardised", "to_rows"]
 
 _permute = Program(permute, lambda *_: 0.0, static_argnums=1)  # some thousand numbers
 
@@ -32,7 +38,28 @@ def to_rows(
     chunk: int = CHUNK,
     missing: bool = False,
 ) -> Rows:
-    """Standardise rows and put them on the device.
+    """Standardise rows and put them on the device; see `host_rows`.
+
+    Returns:
+        The rows and their weights, both in `dtype`.
+    """
+    x, heavy = host_rows(
+        source, standardizer, dtype, index=index, weight=weight, chunk=chunk, missing=missing
+    )
+    return OneDevice().put(x, heavy)
+
+
+def host_rows(
+    source: Source,
+    standardizer: Standardizer,
+    dtype: Any,
+    *,
+    index: Int[np.ndarray, " n"] | None = None,
+    weight: Float[np.ndarray, " N"] | None = None,
+    chunk: int = CHUNK,
+    missing: bool = False,
+) -> tuple[Float[np.ndarray, "n D"], Float[np.ndarray, " n"]]:
+    """Standardise rows.
 
     Each chunk is centred and scaled in float64 and only then cast: at mean 1000 and sd 0.01 a float32 that
     is not centred has two digits left.
@@ -47,7 +74,7 @@ def to_rows(
         missing: whether NaN stands for a missing value; it stays NaN.
 
     Returns:
-        The rows and their weights, both in `dtype`.
+        The rows and their weights, both in `dtype`, in memory of their own.
 
     Raises:
         DataError: if the source has another number of columns than the standardizer, or a value that is
@@ -65,19 +92,67 @@ def to_rows(
     count = len(source) if index is None else len(index)
     # Fresh memory for every call: on CPU `device_put` may alias it, so nobody else may ever write to it.
     x = np.empty((count, source.dim), wanted)
-    for start, block in blocks(source, index=index, size=chunk):
-        check_finite(block, source, start=start, index=index, missing=missing)
-        with np.errstate(over="ignore"):
-            x[start : start + len(block)] = standardizer.forward(block)
-        made = x[start : start + len(block)]
-        if not (np.isfinite(made) | np.isnan(block)).all():
-            raise DataError(f"{source.name} has values too far from the training data for {wanted.name}")
+    for start in range(0, count, chunk):
+        stop = min(start + chunk, count)
+        part = slice(start, stop) if index is None else index[start:stop]
+        x[start:stop] = standardised(source, standardizer, part, wanted, missing=missing)
     if weight is None:
         heavy = np.ones(count, wanted)
     else:
         checked = check_weight(weight, len(source), source.name)
         heavy = (checked if index is None else checked[index]).astype(wanted)
-    return Rows(x=jax.device_put(x), weight=jax.device_put(heavy))
+    return x, heavy
+
+
+def standardised(
+    source: Source, standardizer: Standardizer, index: Index, dtype: np.dtype[Any], *, missing: bool
+) -> Float[np.ndarray, "n D"]:
+    """Some rows in the units of training, checked.
+
+    Args:
+        source: where the rows are.
+        standardizer: centring and scaling, in float64.
+        index: which rows.
+        dtype: float type of the result.
+        missing: whether NaN stands for a missing value; it stays NaN.
+
+    Raises:
+        DataError: for a value that is not finite, there or in `dtype`, naming its row and column.
+    """
+    block = source[index]
+    first = index.indices(len(source))[0] if isinstance(index, slice) else 0
+    check_finite(
+        block, source, start=first, index=None if isinstance(index, slice) else index, missing=missing
+    )
+    with np.errstate(over="ignore"):
+        made: np.ndarray = standardizer.forward(block).astype(dtype)
+    if not (np.isfinite(made) | np.isnan(block)).all():
+        raise DataError(f"{source.name} has values too far from the training data for {dtype.name}")
+    return made
+
+
+def fits(rows: int, dim: int, dtype: Any) -> bool:
+    """Whether so many rows and their weights may stay in memory: they take a quarter of it at most.
+
+    Of the device's own memory, or of this machine's where the device is a CPU (or says nothing). It depends
+    on nothing that changes from run to run, so that the same run is done in the same way.
+    """
+    needed: int = rows * (dim + 1) * np.dtype(dtype).itemsize
+    return needed <= _memory() / 4
+
+
+def _memory() -> float:
+    """Bytes of memory that rows could use if nothing else did."""
+    stats = jax.local_devices()[0].memory_stats() or {}
+    limit = stats.get("bytes_limit")
+    if limit is not None:
+        return float(limit)
+    found = [math.inf]
+    with contextlib.suppress(AttributeError, ValueError, OSError):
+        found.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    with contextlib.suppress(ValueError, OSError):  # a container may have less than its machine
+        found.append(int(Path("/sys/fs/cgroup/memory.max").read_text()))
+    return min(found)
 
 
 def holdout_index(
@@ -102,9 +177,15 @@ def holdout_index(
     require(0 <= fraction < 1, "fraction", ">= 0 and < 1", fraction)
     require(limit is None or limit >= 0, "limit", ">= 0", limit)
     size = min(round(fraction * n), n - 1)
-    size = size if limit is None else min(size, limit)
+    return chosen_rows(n, size if limit is None else min(size, limit), key)
+
+
+def chosen_rows(n: int, size: int, key: Key[Array, ""]) -> Int[np.ndarray, " n_chosen"]:
+    """Numbers of `size` of `n` rows, drawn uniformly without replacement, sorted."""
     if size <= 0:
         return np.empty(0, np.int64)
+    if n > MAX_LENGTH:
+        return np.sort(rng.on_host(key).choice(n, size, replace=False, shuffle=False))
     return np.sort(np.asarray(_permute(np.arange(size, dtype=np.int32), n, key)).astype(np.int64))
 
 

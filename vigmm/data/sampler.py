@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Iterator
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -28,9 +29,32 @@ class Rows:
     x: Float[Array, "N D"]
     weight: Float[Array, " N"]
 
+    @property
+    def num_rows(self) -> int:
+        """N."""
+        return int(self.x.shape[0])
+
+    @property
+    def dim(self) -> int:
+        """D."""
+        return int(self.x.shape[1])
+
+    @property
+    def dtype(self) -> Any:
+        """Float type of the rows and the weights."""
+        return self.x.dtype
+
     def total_weight(self) -> float:
         """Sum of the weights, on the host and in float64: no program is compiled for it."""
         return float(np.sum(np.asarray(self.weight), dtype=np.float64))
+
+    def pieces(self) -> Iterator[Rows]:
+        """All rows, in pieces of one shape: here in one."""
+        yield self
+
+    def filled(self) -> Rows:
+        """The same with 0, which is a column's mean, for what is missing."""
+        return Rows(x=jnp.nan_to_num(self.x), weight=self.weight)
 
 
 class Sampler(Protocol):
@@ -106,9 +130,22 @@ class Minibatch:
             [3.0, 3.0]
         """
         n = data.x.shape[0]
-        steps = self.steps_per_epoch(n)
-        if steps == 1:
+        if self.steps_per_epoch(n) == 1:
             return Batch(x=data.x, weight=data.weight)
+        index, times = self.places(n, key, step)
+        # The cipher never leaves the range, so the gather needs no bounds handling.
+        x = data.x.at[index].get(mode="promise_in_bounds")
+        weight = data.weight.at[index].get(mode="promise_in_bounds")
+        # Not a product: weight 0 must not meet a weight that is infinite.
+        return Batch(
+            x=x, weight=jnp.where(times > 0, weight * times.astype(weight.dtype), jnp.zeros_like(weight))
+        )
+
+    def places(
+        self, n: int, key: Key[Array, ""], step: Int[Array, ""] | int
+    ) -> tuple[Int[Array, " B"], Int[Array, " B"]]:
+        """Which of `n` rows are in the batch of one step, and how many times each counts; 0 for padding."""
+        steps = self.steps_per_epoch(n)
         count = jnp.asarray(step, jnp.int32)
         epoch, part = count // steps, count % steps
         small, extra = divmod(n, steps)  # the first `extra` parts have one row more
@@ -117,8 +154,4 @@ class Minibatch:
         offset = jnp.arange(self.rows_per_batch(n), dtype=jnp.int32)
         position = jnp.minimum(start + offset, n - 1)
         index = permute(position, n, jax.random.fold_in(key, epoch if self.reshuffle else 0))
-        # The cipher never leaves the range, so the gather needs no bounds handling.
-        x = data.x.at[index].get(mode="promise_in_bounds")
-        weight = data.weight.at[index].get(mode="promise_in_bounds")
-        scaled = jnp.where(offset < size, weight * float(steps), jnp.zeros_like(weight))
-        return Batch(x=x, weight=scaled)
+        return index, jnp.where(offset < size, steps, 0).astype(jnp.int32)

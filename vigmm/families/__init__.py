@@ -2,7 +2,7 @@
 
 from vigmm.families.base import Blockwise, ClosedEntropy, Family, Guess, Reparameterised
 from vigmm.families.blocks import Blocks, BlocksParams
-from vigmm.families.conjugate import Conjugate, ConjugateParams, guess, row_counts
+from vigmm.families.conjugate import Conjugate, ConjugateParams, guess, row_counts, untouched
 from vigmm.families.flow import Flow, FlowParams
 from vigmm.families.fullrank import FullRank, FullRankParams
 from vigmm.families.lowrank import LowRank, LowRankParams
@@ -29,6 +29,7 @@ __all__ = [
     "Reparameterised",
     "guess",
     "row_counts",
+    "untouched",
 ]
 
 FAMILIES: dict[str, type[Family]] = {

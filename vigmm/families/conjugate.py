@@ -23,7 +23,7 @@ from vigmm.families.base import Guess
 from vigmm.models import Components, Mixture, Position, Prior, Sticks, sticks
 from vigmm.models.covariance import FreeStructure, StructurePosition
 
-__all__ = ["Conjugate", "ConjugateParams", "Posterior", "guess", "row_counts"]
+__all__ = ["Conjugate", "ConjugateParams", "Posterior", "guess", "row_counts", "untouched"]
 
 
 @state
@@ -184,3 +184,15 @@ def guess(model: Mixture, prior: Prior, params: ConjugateParams, surrogate_prior
         fit = jnp.concatenate([fit[0], mean]), jnp.concatenate([fit[1], jnp.full_like(mean, 0.5)])
     start, scale = model.near(fit, loc, sd)
     return Guess(loc=start, scale=scale, conjugate=params if model.refusal() is None else None)
+
+
+def untouched(model: Mixture, prior: Prior) -> ConjugateParams:
+    """The conjugate posterior of no rows at all, about a centre of zero; it has the shapes of any other."""
+    dim = prior.frame.scale.shape[0]
+    dtype = prior.frame.scale.dtype
+    counts = jnp.zeros((model.num_components,), dtype)
+    centre = jnp.zeros((model.num_components, dim), dtype)
+    return ConjugateParams(
+        weights=sticks.update(prior.weights, counts),
+        components=model.algebra.natural(prior.components, centre),
+    )

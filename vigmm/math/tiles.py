@@ -23,6 +23,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
+from vigmm.core.axes import sum_of_shares
 from vigmm.core.typing import Batch
 
 __all__ = ["choose_tile", "tiled_sum", "tiled_value"]
@@ -60,7 +61,7 @@ def choose_tile(x: Float[Array, "B D"], width: int, *, backend: str | None = Non
 
 
 def tiled_sum(f: Callable[[Batch], Any], batch: Batch, tile: int) -> Any:
-    """Sum of f over tiles of `batch`; `f` must give zero for rows of weight zero.
+    """Sum of f over tiles of `batch`, on all devices (`vigmm.core.axes`); f is zero where the weight is zero.
 
     Args:
         f: maps a tile (a `Batch` of `tile` rows) to a pytree of arrays.
@@ -68,7 +69,7 @@ def tiled_sum(f: Callable[[Batch], Any], batch: Batch, tile: int) -> Any:
         tile: rows per tile.
     """
     if tile >= batch.x.shape[0]:
-        return f(batch)
+        return sum_of_shares(f(batch))
     batch = _long_enough(batch, tile)
     (rows, dim), span = batch.x.shape, _LANES * tile
     shapes = jax.eval_shape(f, jax.eval_shape(lambda: Batch(x=batch.x[:tile], weight=batch.weight[:tile])))
@@ -91,7 +92,7 @@ def tiled_sum(f: Callable[[Batch], Any], batch: Batch, tile: int) -> Any:
 
     # Not a scan over starts: that the counter is the index is what the compiler makes fast slices of.
     total, _ = lax.fori_loop(0, -(-rows // span), body, (zero, zero))
-    return total
+    return sum_of_shares(total)
 
 
 def _long_enough(batch: Batch, tile: int) -> Batch:

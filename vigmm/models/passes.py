@@ -22,6 +22,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Int
 
+from vigmm.core.axes import num_shares, sum_of_shares
 from vigmm.core.typing import Batch
 from vigmm.math.features import Joint, num_features, sweep
 from vigmm.math.linalg import einsum
@@ -153,13 +154,14 @@ def _quadratic(model: Mixture, batch: Batch) -> Quadratic | None:
 
 def _form(structure: Quadratic, theta: Components, batch: Batch) -> Int[Array, ""]:
     """What comes from features: 0, nothing, as where something is not finite; 1, statistics; 2, all."""
-    power = jnp.mean(batch.x**2, axis=0)
+    # All devices must come to the same answer, for they all take part in the sums that follow.
+    rows = batch.x.shape[0] * num_shares()
+    power, total = sum_of_shares((jnp.mean(batch.x**2, axis=0) / num_shares(), jnp.sum(batch.weight)))
     rough = jnp.max(jax.vmap(lambda parts: structure.roughness(parts, power))(theta.parts))
     form = (rough <= _HARMLESS).astype(jnp.int32)
     if not structure.sloped:
         return form
     # A minibatch of B rows knows the bound of n rows to about n / B^(1/2) nats.
-    rows, total = batch.x.shape[0], jnp.sum(batch.weight)
     noise = total * jnp.sqrt(jnp.maximum(1.0 / rows - 1.0 / total, 0.0))
     return form * (1 + (rough * total <= _NATS + _OF_NOISE * noise).astype(jnp.int32))
 

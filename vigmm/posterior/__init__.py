@@ -5,7 +5,7 @@ from vigmm.posterior.draws import Draws
 from vigmm.posterior.evidence import ElboReport, elbo
 from vigmm.posterior.posterior import Posterior
 from vigmm.posterior.prediction import Assignments
-from vigmm.posterior.saving import load, save
+from vigmm.posterior.saving import digest, load, save
 from vigmm.posterior.summary import Spread, Summary
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "Spread",
     "Summary",
     "diagnose",
+    "digest",
     "elbo",
     "load",
     "save",

@@ -21,6 +21,7 @@ from vigmm.core.effort import pass_work, program
 from vigmm.core.precision import double
 from vigmm.core.struct import require
 from vigmm.core.typing import Batch, PRNGKey
+from vigmm.data.feed import TrainingData
 from vigmm.data.protocol import CHUNK
 from vigmm.data.sampler import Rows
 from vigmm.estimators import Objective
@@ -55,7 +56,7 @@ def elbo(
     objective: Objective,
     params: Any,
     prior: Prior,
-    rows: Rows,
+    rows: TrainingData,
     key: PRNGKey,
     *,
     num_samples: int | None = None,
@@ -69,7 +70,7 @@ def elbo(
         objective: model, family and estimator.
         params: parameters of q.
         prior: hyperparameters.
-        rows: all rows, standardised, with their weights.
+        rows: all rows, standardised, with their weights; a stream is read once.
         key: chooses the Monte-Carlo samples.
         num_samples: S, independent estimates of a bound that is estimated at random; ``None`` takes 8, and
             more where rows are few.
@@ -78,33 +79,37 @@ def elbo(
     Returns:
         The bound, its standard error and its terms.
     """
-    count = rows.x.shape[0]
+    count = rows.num_rows
     if num_samples is None:
         num_samples = min(max(_ROWS // max(count, 1), 8), 256)
     require(num_samples >= 1, "num_samples", ">= 1", num_samples)
     objective = dataclasses.replace(objective, estimator=objective.estimator.final())
-    # A bound that does not add up over blocks of rows takes them all at once.
-    size = count if objective.estimator.full_batch else min(count, CHUNK)
-    starts = range(0, count, size) if count else (0,)
+    found: list[dict[str, float]] = []
+    exact = False
     with jax.enable_x64(True):
         params, prior = double((params, prior))
+        for piece in rows.pieces():
+            length = piece.num_rows
+            # A bound that does not add up over blocks of rows takes them all at once.
+            size = length if objective.estimator.full_batch else min(length, CHUNK)
+            starts = range(0, length, size) if length else (0,)
 
-        def block(sample: int, start: int) -> dict[str, Array]:
-            index = np.asarray(start, np.int32)
-            noise = rng.at_step(key, sample)
-            terms: dict[str, Array] = _terms(objective, params, prior, rows, index, noise, size=size)
-            return terms
+            def block(sample: int, start: int, piece: Rows = piece, size: int = size) -> dict[str, Array]:
+                index = np.asarray(start, np.int32)
+                noise = rng.at_step(key, sample)
+                terms: dict[str, Array] = _terms(objective, params, prior, piece, index, noise, size=size)
+                return terms
 
-        def whole(sample: int) -> dict[str, float]:
-            # All blocks are dispatched before the first is waited for.
-            blocks = [block(sample, start) for start in starts]
-            log_lik = np.sum([float(terms["log_lik"]) for terms in blocks])
-            return {**_host(blocks[0]), "log_lik": float(log_lik)}
-
-        # An estimator that says the same of two keys draws nothing: once is enough, and exact.
-        exact = _host(block(0, 0)) == _host(block(1, 0))
-        found = [whole(sample) for sample in range(1 if exact else num_samples)]
-    total_weight = float(np.sum(np.asarray(rows.weight), dtype=np.float64))
+            if not found:
+                # An estimator that says the same of two keys draws nothing: once is enough, and exact.
+                exact = _host(block(0, 0)) == _host(block(1, 0))
+                found = [{} for _ in range(1 if exact else num_samples)]
+            for sample, terms in enumerate(found):
+                # All blocks are dispatched before the first is waited for.
+                blocks = [block(sample, start) for start in starts]
+                log_lik = float(np.sum([float(one["log_lik"]) for one in blocks]))
+                terms |= {**_host(blocks[0]), "log_lik": terms.get("log_lik", 0.0) + log_lik}
+    total_weight = rows.total_weight()
     terms = {name: float(np.mean([one[name] for one in found])) for name in found[0]}
     terms["log_lik"] -= total_weight * log_scale_sum
     value = float(sum(terms.values()))

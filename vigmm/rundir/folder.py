@@ -2,7 +2,8 @@
 
 The folder appears under its name with its configuration and its manifest already inside, so that another
 process never sees half of one. A run folder that is replaced is set aside, and comes back if the new run
-fails before it has a model.
+fails before it has a model or a checkpoint. A run that was broken off after that is continued by the same
+command.
 """
 
 from __future__ import annotations
@@ -20,9 +21,14 @@ from typing import Any
 from vigmm.core.errors import ModelFileError, OutputError
 from vigmm.rundir.files import write_json, write_text
 
-__all__ = ["CONFIG", "MANIFEST", "RunFolder", "read_manifest"]
+__all__ = ["CHECKPOINTS", "CONFIG", "MANIFEST", "RunFolder", "read_manifest", "read_summary"]
 
 CONFIG, MANIFEST = "config.yaml", "manifest.json"
+CHECKPOINTS = "checkpoints"
+
+
+# "running" is what a process that was killed leaves.
+_UNFINISHED = ("running", "stopped", "incomplete")
 
 
 @dataclass
@@ -75,6 +81,27 @@ class RunFolder:
             ) from error
         return cls(path=path, _aside=aside, _made=made)
 
+    @classmethod
+    def unfinished(cls, where: str | Path, *, about: str | None = None) -> RunFolder | None:
+        """The folder of a run that was broken off, if there is one.
+
+        Args:
+            where: its path.
+            about: what the run's manifest must say under ``job``; None for anything.
+        """
+        path = Path(where).expanduser().resolve()
+        if not (path / MANIFEST).is_file():
+            return None
+        manifest = read_manifest(path)
+        if manifest.get("status") not in _UNFINISHED or (about is not None and manifest.get("job") != about):
+            return None
+        return cls(path=path, _kept=(path / "model.json").exists())
+
+    @property
+    def resumable(self) -> bool:
+        """Whether there is a checkpoint to go on from."""
+        return any((self.path / CHECKPOINTS).glob("*.json"))
+
     @property
     def kept(self) -> bool:
         """Whether there is something worth keeping in it."""
@@ -95,13 +122,11 @@ class RunFolder:
     ) -> None:
         if kind is None:
             self.keep()
-        elif self._kept:
-            # The model is there, and the rest is not: that is worth more than nothing, if it says so.
-            manifest = {
-                **read_manifest(self.path),
-                "status": "incomplete",
-                "error": str(value) or kind.__name__,
-            }
+        elif self._kept or self.resumable:
+            # A model without the rest, or a checkpoint: worth more than nothing, if it says so.
+            status = "incomplete" if self._kept else "stopped"
+            self.keep()
+            manifest = {**read_manifest(self.path), "status": status, "error": str(value) or kind.__name__}
             with contextlib.suppress(OutputError):
                 write_json(self.path / MANIFEST, manifest)
         else:
@@ -123,14 +148,38 @@ def read_manifest(path: str | Path) -> dict[str, Any]:
     try:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise ModelFileError(f"{path} is no run folder: it has no {MANIFEST}") from error
+        raise ModelFileError(
+            f"{path} is no run folder: it has no {MANIFEST}; name the folder that vigmm fit wrote"
+        ) from error
     except (OSError, ValueError) as error:
         raise ModelFileError(
-            f"{folder / MANIFEST} cannot be read: {error}. The run folder is damaged"
+            f"{folder / MANIFEST} cannot be read: {error}. The run folder is damaged: fit again"
         ) from error
     if not isinstance(manifest, dict):
-        raise ModelFileError(f"{folder / MANIFEST} holds no manifest. The run folder is damaged")
+        raise ModelFileError(f"{folder / MANIFEST} holds no manifest. The run folder is damaged: fit again")
     return manifest
+
+
+def read_summary(path: str | Path) -> dict[str, Any]:
+    """The facts of a finished run and, under ``summary``, its components.
+
+    Raises:
+        ModelFileError: if there is none, or it is damaged.
+    """
+    file = Path(path).expanduser() / "summary.json"
+    try:
+        value = json.loads(file.read_text(encoding="utf-8"))
+        value["summary"]["components"]
+    except FileNotFoundError as error:
+        raise ModelFileError(
+            f"{path} has no summary.json; the run folder is incomplete: fit again"
+        ) from error
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ModelFileError(
+            f"{file} cannot be read: {error}. The run folder is damaged: fit again"
+        ) from error
+    assert isinstance(value, dict)
+    return value
 
 
 def _checked(path: Path, *, overwrite: bool) -> Path:

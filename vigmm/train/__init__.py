@@ -1,8 +1,10 @@
 """The training loop, its start, its stopping rule: everything between data and a posterior."""
 
+from vigmm.train.checkpoint import Checkpointing, Checkpoints, Saved, Snapshot
+from vigmm.train.interrupt import Interrupt, Preempted
 from vigmm.train.loop import Progress, Result, Train, train
 from vigmm.train.moves import Found, Moves, search
-from vigmm.train.plan import default_optimizer, movable, plan
+from vigmm.train.plan import default_optimizer, movable, plan, sample_size
 from vigmm.train.settle import settle
 from vigmm.train.starts import (
     STARTS,
@@ -19,16 +21,22 @@ from vigmm.train.step import TrainState, first_params
 
 __all__ = [
     "STARTS",
+    "Checkpointing",
+    "Checkpoints",
     "Found",
+    "Interrupt",
     "KMeansStart",
     "LabelsStart",
     "MeansStart",
     "ModelStart",
     "Moves",
     "Origin",
+    "Preempted",
     "Progress",
     "RandomStart",
     "Result",
+    "Saved",
+    "Snapshot",
     "Start",
     "Started",
     "Train",
@@ -37,6 +45,7 @@ __all__ = [
     "first_params",
     "movable",
     "plan",
+    "sample_size",
     "search",
     "settle",
     "train",

@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import time
-from collections.abc import Iterator
 from typing import Any, Protocol
 
 import numpy as np
 
+from vigmm.core import rng
 from vigmm.core.outcome import Outcome
 from vigmm.core.struct import require, spec
 from vigmm.core.typing import PRNGKey
+from vigmm.data.feed import Feed, Portion, TrainingData, open_feed
 from vigmm.data.sampler import Minibatch, Rows
 from vigmm.estimators import Objective
 from vigmm.models import Prior
 from vigmm.optim import Optimizer
 from vigmm.train import memory
 from vigmm.train import step as steps
-from vigmm.train.interrupt import Interrupt
+from vigmm.train.checkpoint import Checkpoints, Saved, Snapshot
+from vigmm.train.interrupt import Interrupt, Preempted
+from vigmm.train.log import Log, Pending
+from vigmm.train.placement import on_host
 from vigmm.train.stopping import Progression, shortened
 
 __all__ = ["Progress", "Result", "Silent", "Train", "train"]
@@ -80,6 +83,11 @@ class Train:
         patience: how many times in a row that must be found.
         chunk_steps: steps per compiled call; metrics and Ctrl-C act between calls.
         num_draws: posterior draws for the held-out density of families without a closed form.
+        stream: whether rows are read again in every pass instead of being kept on the device; None where they
+            would take more than a quarter of its memory (see `vigmm.data.stream`).
+        devices: how many devices share the rows; None for all accelerators, and one CPU.
+        portion_mb: MiB of rows that a stream puts on the device at a time, and that batches are drawn from:
+            the more, the better they are mixed. The host holds four times as much.
     """
 
     batch_size: int = 1024
@@ -93,6 +101,9 @@ class Train:
     patience: int = 2
     chunk_steps: int = 50
     num_draws: int = 4
+    stream: bool | None = None
+    portion_mb: float = 64.0
+    devices: int | None = None
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "min_steps", "patience", "chunk_steps", "num_draws"):
@@ -105,6 +116,8 @@ class Train:
         require(0 <= self.holdout < 1, "holdout", "in [0, 1)", self.holdout)
         require(self.holdout_rows >= 0, "holdout_rows", ">= 0", self.holdout_rows)
         require(0 <= self.tolerance < math.inf, "tolerance", ">= 0 and finite", self.tolerance)
+        require(self.devices is None or self.devices >= 1, "devices", ">= 1", self.devices)
+        require(0 < self.portion_mb < math.inf, "portion_mb", "> 0 and finite", self.portion_mb)
 
     @property
     def sampler(self) -> Minibatch:
@@ -122,9 +135,26 @@ class Train:
             return self
         return dataclasses.replace(self, batch_size=max(self.batch_size, -(-rows // batches)))
 
-    def num_steps(self, rows: int) -> int:
+    def portion(self, dim: int, dtype: Any) -> int:
+        """Rows of a stream's portion: what `portion_mb` holds, and at least a batch.
+
+        Example:
+            >>> Train().portion(15, "float32")
+            1048576
+        """
+        width = (dim + 1) * np.dtype(dtype).itemsize
+        return max(self.batch_size, int(self.portion_mb * 2**20 / width))
+
+    def steps_per_pass(self, rows: int, dim: int, dtype: Any) -> int:
+        """Steps in which each of so many rows is read once, on the device or in a stream."""
+        if not self.stream:
+            return self.sampler.steps_per_epoch(rows)
+        portions = -(-rows // self.portion(dim, dtype))
+        return portions * self.sampler.steps_per_epoch(-(-rows // portions))
+
+    def num_steps(self, steps_per_pass: int) -> int:
         """Steps in the budget, at least one, and never more than an int32 holds."""
-        steps = max(self.min_steps, math.ceil(self.passes * self.sampler.steps_per_epoch(rows)))
+        steps = max(self.min_steps, math.ceil(self.passes * steps_per_pass))
         return min(steps, _MOST_STEPS if self.max_steps is None else self.max_steps)
 
 
@@ -150,7 +180,7 @@ def train(
     optimizer: Optimizer,
     params: Any,
     prior: Prior,
-    data: Rows,
+    data: TrainingData,
     holdout: Rows,
     key: PRNGKey,
     *,
@@ -158,147 +188,193 @@ def train(
     progress: Progress | None = None,
     phase: str = "fit",
     interrupt: Interrupt | None = None,
+    checkpoints: Checkpoints | None = None,
 ) -> Result:
     """Optimise from `params` until converged, out of budget, interrupted or broken.
 
-    `interrupt` is shared by the phases of a fit, so that a Ctrl-C in one of them ends them all.
+    Args:
+        objective: model, family and estimator.
+        optimizer: makes updates of gradients.
+        params: where the run begins.
+        prior: hyperparameters.
+        data: rows on the device, or a stream of them.
+        holdout: rows on the device whose density is watched.
+        key: decides batches and draws.
+        config: budget, batches and stopping.
+        progress: told how the run advances.
+        phase: what the run is called.
+        interrupt: shared by the phases of a fit, so that a Ctrl-C in one of them ends them all.
+        checkpoints: where the run is saved from time to time. One that was saved there goes on, and ends with
+            the bits of a run that was never broken.
 
     Returns:
         The result; a run that met a non-finite value again and again never ends as converged.
     """
-    show = progress or Silent()
-    clock = _Clock(config.max_seconds)
-    rows = data.x.shape[0]
     memory.check(objective, optimizer)
-    remembers = optimizer.batches is not None
-    config = config.sized(rows, optimizer.batches)
-    # What is remembered of a batch is true of the same rows only.
-    sampler = dataclasses.replace(config.sampler, reshuffle=not remembers)
-    batches = sampler.steps_per_epoch(rows)
-    horizon = config.num_steps(rows)
-    # Enough chunks to show progress and to react to Ctrl-C on a short run too.
-    length = max(1, min(config.chunk_steps, math.ceil(horizon / 4)))
-    names = steps.term_names(_terms(objective, params, prior, data, key))
-    progression = Progression(
-        steps_per_pass=batches,
-        total_weight=data.total_weight(),
-        tolerance=config.tolerance,
-        patience=config.patience,
-        horizon=horizon,
-        tail=optimizer.tail,
-        terms=names,
-        whole=remembers,
-    )
     optimizer.check(objective.metric)
-    state = steps.init(objective, optimizer, params, key, batches=batches)
-    log = _Log(time.perf_counter())
-    show.start(horizon, phase)
-    pending: tuple[int, Any, Any] | None = None
-    done, ending = 0, False
-    stopped: str | None = None
-    out_of_time: str | None = None
-    with interrupt or Interrupt() as request:
-        while done < horizon:
-            state, metrics, checks = steps.run(
-                state, prior, data, holdout, np.asarray(horizon, np.int32),
-                objective=objective, optimizer=optimizer, sampler=sampler,
-                length=length, num_draws=config.num_draws,
-            )  # fmt: skip
-            done = min(done + length, horizon)
+    config = config.sized(data.num_rows, optimizer.batches)
+    # What is remembered of a batch is true of the same rows only.
+    sampler = dataclasses.replace(config.sampler, reshuffle=optimizer.batches is None)
+    show = progress or Silent()
+    with interrupt or Interrupt() as request, open_feed(data, sampler, rng.stream(key, "blocks")) as feed:
+        run = _Run(objective, optimizer, params, prior, data, holdout, key, config, feed)
+        saved = None if checkpoints is None else checkpoints.latest(phase)
+        if saved is not None:
+            run.restore(saved)
+        show.start(run.horizon, phase)
+        while run.goes_on:
+            run.launch(feed.at(run.done))
             # The chunk before this one is read while this one runs: the device never waits for the host.
-            for at, values in log.read(pending):
-                progression.see(log.last)
-                show.update(at, values)
-            pending = (done, metrics, checks)
+            run.read(show)
             if request.requested:
-                stopped = "stopped by hand; the model is usable as it is"
-            if stopped or progression.failed:
-                break
-            if clock.over(1.0):
-                out_of_time = clock.message(early=False)
-                break
-            late = clock.over(1.0 - optimizer.tail)
-            if not ending and (progression.still or late):
-                # The horizon is an argument of the program: moving it begins the tail and compiles nothing.
-                ending, last = True, shortened(done, optimizer.tail, horizon)
-                if last < horizon and not progression.still:
-                    out_of_time = clock.message(early=True)
-                horizon = last
-                progression.tail_begins(done)
-        for at, values in log.read(pending):
-            progression.see(log.last)
-            show.update(at, values)
+                run.stopped = "stopped by hand; the model is usable as it is"
+            run.judge()
+            if checkpoints is not None and (checkpoints.due or request.preempted):
+                checkpoints.save(phase, run.snapshot())
+            if request.preempted:
+                raise Preempted(phase, run.done)
+        run.read(show)
     show.finish()
-    outcome = progression.final(int(state.step), stopped=stopped, out_of_time=out_of_time)
-    params = optimizer.result(state.params, state.opt_state)
-    return Result(state=state, params=params, metrics=log.arrays(), outcome=outcome)
+    return run.result()
 
 
-class _Clock:
-    """The limit of seconds, from now on."""
+class _Run:
+    """A run between two chunks of steps; what changes is in `snapshot`."""
 
-    def __init__(self, limit: float | None) -> None:
-        self._limit, self._began = limit, time.perf_counter()
+    def __init__(
+        self,
+        objective: Objective,
+        optimizer: Optimizer,
+        params: Any,
+        prior: Prior,
+        data: TrainingData,
+        holdout: Rows,
+        key: PRNGKey,
+        config: Train,
+        feed: Feed,
+    ) -> None:
+        self._objective, self._optimizer, self._prior, self._holdout = objective, optimizer, prior, holdout
+        self._feed = feed
+        batches = feed.steps_per_pass
+        self.horizon = config.num_steps(batches)
+        # Enough chunks to show progress and to react to Ctrl-C on a short run too.
+        length = max(1, min(config.chunk_steps, math.ceil(self.horizon / 4)))
+        remembers = optimizer.batches is not None
+        self._options = {"length": length, "num_draws": config.num_draws}
+        self._progression = Progression(
+            steps_per_pass=batches,
+            total_weight=data.total_weight(),
+            tolerance=config.tolerance,
+            patience=config.patience,
+            horizon=self.horizon,
+            tail=optimizer.tail,
+            terms=steps.term_names(_terms(objective, params, prior, data, key)),
+            whole=remembers,
+        )
+        self._state = steps.init(objective, optimizer, params, key, batches=batches)
+        self._log, self._limit = Log(), config.max_seconds
+        self._pending: Pending | None = None
+        self._launched: Pending | None = None
+        self._ending, self._over = False, False
+        self._out_of_time: str | None = None
+        self.done = 0
+        self.stopped: str | None = None
 
-    def over(self, share: float) -> bool:
-        """Whether this share of the limit is used up."""
-        return self._limit is not None and time.perf_counter() - self._began >= share * self._limit
+    @property
+    def goes_on(self) -> bool:
+        """Whether there is a chunk left to do."""
+        return not self._over and self.done < self.horizon
 
-    def message(self, *, early: bool) -> str:
+    def launch(self, portion: Portion) -> None:
+        """Start the next chunk of steps."""
+        last = min(self.horizon, portion.until)
+        self._state, metrics, checks = steps.run(
+            self._state, self._prior, portion.rows, self._holdout,
+            np.asarray(self.horizon, np.int32), np.asarray(last, np.int32),
+            objective=self._objective, optimizer=self._optimizer, sampler=self._feed.sampler,
+            mesh=self._feed.mesh, **self._options,
+        )  # fmt: skip
+        self.done = min(self.done + self._options["length"], last)
+        self._launched = Pending.of(self.done, metrics, checks, self._feed.waited)
+
+    def read(self, show: Progress) -> None:
+        """Take in the metrics of the chunk before the one that was launched last."""
+        for at, values in self._log.read(self._pending):
+            self._progression.see(self._log.last)
+            show.update(at, values)
+        self._pending, self._launched = self._launched, None
+
+    def judge(self) -> None:
+        """Whether the run is over, or its rates are to come down."""
+        if self.stopped or self._progression.failed:
+            self._over = True
+        elif self._used(1.0):
+            self._over, self._out_of_time = True, self._time_message(early=False)
+        elif not self._ending and (self._progression.still or self._used(1.0 - self._optimizer.tail)):
+            # The horizon is an argument of the program: moving it begins the tail and compiles nothing.
+            self._ending, last = True, shortened(self.done, self._optimizer.tail, self.horizon)
+            if last < self.horizon and not self._progression.still:
+                self._out_of_time = self._time_message(early=True)
+            self.horizon = last
+            self._progression.tail_begins(self.done)
+
+    def result(self) -> Result:
+        """What the run leaves."""
+        outcome = self._progression.final(
+            int(self._state.step), stopped=self.stopped, out_of_time=self._out_of_time
+        )
+        params = on_host(self._optimizer.result(self._state.params, self._state.opt_state), self._feed.mesh)
+        return Result(state=self._state, params=params, metrics=self._log.arrays(), outcome=outcome)
+
+    def snapshot(self) -> Snapshot:
+        """All that changes; waits for the chunk that is running."""
+        pending = {} if self._pending is None else self._pending.arrays()
+        facts = {
+            "done": self.done,
+            "horizon": self.horizon,
+            "ending": self._ending,
+            "out_of_time": self._out_of_time,
+            "seconds": self._log.seconds,
+            "holdout": float(pending.get("checks.holdout", math.nan)),
+            "progression": self._progression.snapshot(),
+        }
+        return Snapshot(
+            state=self._state, arrays={"pending": pending, "log": self._log.arrays()}, facts=facts
+        )
+
+    def restore(self, saved: Saved) -> None:
+        """Go on where `snapshot` was made."""
+        self._state = saved.fill(self._state)
+        facts = saved.facts
+        self.done, self.horizon = facts["done"], facts["horizon"]
+        self._ending, self._out_of_time = facts["ending"], facts["out_of_time"]
+        self._log.restore(saved.arrays["log"], facts["seconds"])
+        self._progression.restore(facts["progression"])
+        if saved.arrays["pending"]:
+            self._pending = Pending(self.done, saved.arrays["pending"], 0.0)
+
+    def _used(self, share: float) -> bool:
+        """Whether this share of the limit of seconds is used up."""
+        return self._limit is not None and self._log.seconds >= share * self._limit
+
+    def _time_message(self, *, early: bool) -> str:
         """What the limit did: it brought the rate down early, or it ended the run in the middle."""
         text = f"used the {self._limit:g} seconds it was given"
         return text if early else f"{text}, before its rate had come down"
 
 
-def _terms(objective: Objective, params: Any, prior: Prior, data: Rows, key: PRNGKey) -> dict[str, Any]:
+def _terms(
+    objective: Objective, params: Any, prior: Prior, data: TrainingData, key: PRNGKey
+) -> dict[str, Any]:
     """Names of the bound's terms, by abstract evaluation: nothing is computed."""
     import jax
 
     from vigmm.core.typing import Batch
 
     # Only the shapes of one row; a slice of the rows would be a program to compile.
-    def one_row(leaf: Any) -> Any:
-        return jax.ShapeDtypeStruct((1, *leaf.shape[1:]), leaf.dtype)  # type: ignore[no-untyped-call]
+    def one_row(*rest: int) -> Any:
+        return jax.ShapeDtypeStruct((1, *rest), np.dtype(data.dtype))  # type: ignore[no-untyped-call]
 
-    one = Batch(x=one_row(data.x), weight=one_row(data.weight))
+    one = Batch(x=one_row(data.dim), weight=one_row())
     shapes: dict[str, Any] = jax.eval_shape(objective.value, params, prior, one, key)
     return shapes
-
-
-class _Log:
-    """Metrics of the whole run on the host."""
-
-    def __init__(self, began: float) -> None:
-        self._began = began
-        self._steps: list[dict[str, np.ndarray]] = []
-        self._chunks: list[dict[str, float]] = []
-        self._done = 0
-        self.last: dict[str, np.ndarray] = {}
-
-    def read(self, pending: tuple[int, Any, Any] | None) -> Iterator[tuple[int, dict[str, float]]]:
-        """Fetch one chunk, if there is one; yields the step it ended at and its latest values."""
-        if pending is None:
-            return
-        done, metrics, checks = pending
-        count = done - self._done
-        fields = ("elbo", "se", "grad_norm", "rate", "bad", "reset")
-        self.last = {name: np.asarray(getattr(metrics, name))[:count].copy() for name in fields}
-        if int(checks.reset) >= 0:  # found after the last step
-            self.last["reset"][-1] = int(checks.reset)
-        self.last["step"] = np.arange(self._done, done)
-        self._done = done
-        self._steps.append(self.last)
-        chunk = {
-            "chunk_step": float(done),
-            "holdout": float(checks.holdout),
-            "effective_components": float(checks.effective_components),
-            "seconds": time.perf_counter() - self._began,
-        }
-        self._chunks.append(chunk)
-        yield done, {"elbo": float(self.last["elbo"][-1]), "rate": float(self.last["rate"][-1]), **chunk}
-
-    def arrays(self) -> dict[str, np.ndarray]:
-        """All metrics: per step (step, elbo, se, grad_norm, rate, bad, reset) and per chunk (the rest)."""
-        merged = {name: np.concatenate([one[name] for one in self._steps]) for name in self._steps[0]}
-        merged |= {name: np.array([one[name] for one in self._chunks]) for name in self._chunks[0]}
-        return merged

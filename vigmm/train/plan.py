@@ -1,4 +1,4 @@
-"""What a run does that its user left open: the optimiser, and the batches that go with it.
+"""What a run does that its user left open: optimiser, batches, and whether rows stay on the device.
 
 Decided from the number of rows, before anything is computed, so that a run folder can say it in advance.
 """
@@ -6,14 +6,17 @@ Decided from the number of rows, before anything is computed, so that a run fold
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
+from vigmm.core.errors import SpecError
+from vigmm.data.device import fits
 from vigmm.estimators import Estimator, Objective
 from vigmm.families import Conjugate
 from vigmm.optim import OPTIMIZERS, Optimizer, RobbinsMonro, Sgd
 from vigmm.train.loop import Train
 from vigmm.train.moves import Moves
 
-__all__ = ["default_optimizer", "movable", "plan"]
+__all__ = ["default_optimizer", "movable", "plan", "sample_size"]
 
 # Passes between looks at the bound of coordinate ascent: fewer where a pass takes long.
 _FEW_ROWS, _PASSES, _LONG_PASSES = 100_000, 10, 3
@@ -33,9 +36,16 @@ def movable(objective: Objective, moves: Moves | None) -> Moves | None:
 
 
 def plan(
-    objective: Objective, optimizer: Optimizer | None, config: Train, moves: Moves | None, *, rows: int
+    objective: Objective,
+    optimizer: Optimizer | None,
+    config: Train,
+    moves: Moves | None,
+    *,
+    rows: int,
+    dim: int = 1,
+    dtype: Any = "float32",
 ) -> tuple[Optimizer, Train]:
-    """The optimiser and the batches, for `rows` rows to be fitted.
+    """The optimiser, the batches, and whether rows stay on the device.
 
     A conjugate posterior that the search has shown every row goes on by coordinate ascent: noisy steps would
     only lead away and back. One that has seen some of them goes on at rates that do not forget those.
@@ -46,16 +56,31 @@ def plan(
         config: what the user chose.
         moves: the search that comes before, if any.
         rows: N, held-out rows not counted.
+        dim: D.
+        dtype: float type of the rows on the device.
+
+    Raises:
+        SpecError: for what a stream cannot do.
     """
+    if config.stream is None:
+        config = dataclasses.replace(config, stream=not fits(rows, dim, dtype))
     if optimizer is not None:
+        if config.stream and optimizer.batches is not None:
+            raise SpecError("train.stream", "false with an optimiser that remembers batches", config.stream)
         return optimizer, config.sized(rows, optimizer.batches)
     full_batch = config.sampler.steps_per_epoch(rows) == 1
     usual = default_optimizer(objective.estimator, full_batch=full_batch)
     able = movable(objective, moves)
     if able is None or not isinstance(objective.family, Conjugate) or full_batch:
         return usual, config
-    seen = min(rows, able.rows)
-    if seen < rows:
+    seen = sample_size(config, able, rows=rows, dim=dim, dtype=dtype)
+    if seen < rows or config.stream:
         return RobbinsMonro(delay=max(RobbinsMonro().delay, seen / config.batch_size)), config
     chunk = min(config.chunk_steps, _PASSES if rows < _FEW_ROWS else _LONG_PASSES)
     return Sgd(), dataclasses.replace(config, batch_size=rows, chunk_steps=chunk)
+
+
+def sample_size(config: Train, moves: Moves | None, *, rows: int, dim: int, dtype: Any) -> int:
+    """Rows that a run looks at before it trains: of a stream, no more than a portion."""
+    most = (moves or Moves()).rows
+    return min(rows, most, config.portion(dim, dtype)) if config.stream else min(rows, most)

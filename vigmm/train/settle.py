@@ -11,11 +11,13 @@ import dataclasses
 import jax.numpy as jnp
 
 from vigmm.core.typing import PRNGKey
+from vigmm.data.feed import TrainingData
 from vigmm.data.sampler import Rows
 from vigmm.estimators import Natural, Objective
 from vigmm.families import Conjugate, ConjugateParams, row_counts
 from vigmm.models import Mixture, Prior, sticks
 from vigmm.optim import RobbinsMonro
+from vigmm.train.checkpoint import Checkpoints
 from vigmm.train.interrupt import Interrupt
 from vigmm.train.loop import Progress, Train, train
 
@@ -29,7 +31,7 @@ def settle(
     model: Mixture,
     prior: Prior,
     params: ConjugateParams,
-    data: Rows,
+    data: TrainingData,
     key: PRNGKey,
     *,
     passes: float,
@@ -37,6 +39,7 @@ def settle(
     config: Train,
     progress: Progress | None = None,
     interrupt: Interrupt | None = None,
+    checkpoints: Checkpoints | None = None,
 ) -> ConjugateParams:
     """Stochastic natural-gradient steps over `data`, at rates that do not forget what `params` know.
 
@@ -54,6 +57,7 @@ def settle(
         config: batches and chunks.
         progress: told how the path advances.
         interrupt: the request to stop that the phases of a fit share.
+        checkpoints: where the path is saved.
 
     Returns:
         The posterior at the path's end, its components in order of size.
@@ -62,10 +66,11 @@ def settle(
         return params
     config = dataclasses.replace(config, passes=passes, min_steps=_MIN_STEPS, tolerance=0.0)
     delay = max(1.0, rows_seen / config.batch_size)
-    none = Rows(x=jnp.zeros((0, data.x.shape[1]), data.x.dtype), weight=jnp.zeros((0,), data.weight.dtype))
+    none = Rows(x=jnp.zeros((0, data.dim), data.dtype), weight=jnp.zeros((0,), data.dtype))
     result = train(
         natural(model), RobbinsMonro(delay=delay), params, prior, data, none, key,
         config=config, progress=progress, phase="start", interrupt=interrupt,
+        checkpoints=checkpoints,
     )  # fmt: skip
     last: ConjugateParams = result.params
     return by_size(model, prior, last)

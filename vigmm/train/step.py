@@ -7,15 +7,18 @@ static; parameters, prior, data, keys and the horizon are arguments. Nothing is 
 from __future__ import annotations
 
 import dataclasses
+import functools
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
 from jax import lax
+from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int
 
 from vigmm.core import rng
+from vigmm.core.axes import rows_over
 from vigmm.core.effort import pass_work, program
 from vigmm.core.struct import state
 from vigmm.core.typing import Batch, PRNGKey
@@ -27,6 +30,7 @@ from vigmm.models import Mixture, Prior
 from vigmm.optim import Optimizer
 from vigmm.train import memory, recovery
 from vigmm.train.memory import Memory
+from vigmm.train.placement import spread
 from vigmm.train.recovery import Caution
 
 __all__ = ["Checks", "Metrics", "TrainState", "first_params", "init", "run", "step", "term_names"]
@@ -186,12 +190,11 @@ def _run_work(
     prior: Prior,
     data: Rows,
     holdout: Rows,
-    horizon: Int[Array, ""],
-    *,
+    *_: Any,
     objective: Objective,
     sampler: Sampler,
     length: int,
-    **_: Any,
+    **__: Any,
 ) -> float:
     """Operations of a run of usual length."""
     rows, dim = data.x.shape
@@ -201,7 +204,7 @@ def _run_work(
 
 @program(
     _run_work,
-    static_argnames=("objective", "optimizer", "sampler", "length", "num_draws"),
+    static_argnames=("objective", "optimizer", "sampler", "length", "num_draws", "mesh"),
     donate_argnames=("state",),
 )
 def run(
@@ -210,6 +213,55 @@ def run(
     data: Rows,
     holdout: Rows,
     horizon: Int[Array, ""],
+    until: Int[Array, ""] | None = None,
+    *,
+    objective: Objective,
+    optimizer: Optimizer,
+    sampler: Sampler,
+    length: int,
+    num_draws: int,
+    mesh: Mesh | None = None,
+) -> tuple[TrainState, Metrics, Checks]:
+    """Up to `length` steps in one compiled scan, none beyond `until`, then the checks.
+
+    Steps past the end change nothing, so a run of any number of steps compiles once. `state` is donated: use
+    the returned one.
+
+    Args:
+        state: where the run is.
+        prior: hyperparameters.
+        data: the rows that these steps read.
+        holdout: rows that the checks look at.
+        horizon: steps of the whole run, by which rates decrease.
+        until: the first step that is not to be done, perhaps because it reads other rows; by default the
+            horizon.
+        objective: model, family and estimator.
+        optimizer: makes updates of gradients.
+        sampler: cuts batches out of the rows.
+        length: number of steps.
+        num_draws: posterior draws for the held-out density of families without a closed form.
+        mesh: the devices that the rows lie on, if these are several.
+
+    Returns:
+        The new state, per-step metrics (the elements past the end are to be ignored) and the checks.
+    """
+    chunk = functools.partial(
+        _chunk, objective=objective, optimizer=optimizer, sampler=sampler, length=length, num_draws=num_draws
+    )
+    end = horizon if until is None else until
+    made: tuple[TrainState, Metrics, Checks] = spread(chunk, mesh, rows=2)(
+        state, prior, data, holdout, horizon, end
+    )
+    return made
+
+
+def _chunk(
+    state: TrainState,
+    prior: Prior,
+    data: Rows,
+    holdout: Rows,
+    horizon: Int[Array, ""],
+    end: Int[Array, ""],
     *,
     objective: Objective,
     optimizer: Optimizer,
@@ -217,14 +269,7 @@ def run(
     length: int,
     num_draws: int,
 ) -> tuple[TrainState, Metrics, Checks]:
-    """Up to `length` steps in one compiled scan, none beyond `horizon`, then the checks.
-
-    Steps past the horizon change nothing, so a run of any number of steps compiles once. `state` is
-    donated: use the returned one.
-
-    Returns:
-        The new state, per-step metrics (the elements past the horizon are to be ignored) and the checks.
-    """
+    """The work of `run` on one device, with that device's rows."""
 
     def body(carry: TrainState, _: None) -> tuple[TrainState, Metrics]:
         def go(s: TrainState) -> tuple[TrainState, Metrics]:
@@ -234,7 +279,7 @@ def run(
             zero, single, whole = (jnp.zeros((), one) for one in (data.x.dtype, jnp.float32, jnp.int32))
             return s, Metrics(elbo=zero, se=zero, grad_norm=zero, rate=single, bad=whole, reset=whole)
 
-        out: tuple[TrainState, Metrics] = lax.cond(carry.step < horizon, go, rest, carry)
+        out: tuple[TrainState, Metrics] = lax.cond(carry.step < end, go, rest, carry)
         return out
 
     state, metrics = lax.scan(body, state, None, length=length)
@@ -247,7 +292,8 @@ def run(
     weights = family.weights(model, state.params)
     entropy = -jnp.sum(jax.scipy.special.xlogy(weights, weights))
     key = rng.stream(state.key, "holdout")
-    density = _mean_log_predictive(objective, state.params, prior, holdout, key, num_draws)
+    with rows_over(None):  # every device has all of these rows
+        density = _mean_log_predictive(objective, state.params, prior, holdout, key, num_draws)
     checks = Checks(holdout=density, effective_components=jnp.exp(entropy), reset=recovery.first_of(fault))
     return state, metrics, checks
 

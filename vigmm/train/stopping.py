@@ -24,8 +24,10 @@ Comparisons are written so that NaN fails them: a lap with a step that was not f
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
@@ -81,12 +83,14 @@ class Progression:
         self._terms = terms
         self._per_lap = max(1, math.ceil(horizon / _LAPS / steps_per_pass))
         self._window = patience + 3
+        self._whole = whole
+        # What follows changes as the run goes on.
+        self._fixed = frozenset(vars(self)) | {"_fixed"}
         self._evidence = (1.0 - tail) * horizon
         self._open: list[float] = []
         # Pass averages, or last values: of all steps, NaN where one was not finite, and of the good steps.
         self._passes: list[float] = []
         self._good: list[float] = []
-        self._whole = whole
         self._exact = whole or steps_per_pass == 1
         self._still: int | None = None
         self._rise: tuple[float, float] | None = None
@@ -151,6 +155,15 @@ class Progression:
         self._in_a_row = self._in_a_row + 1 if still else 0
         if self._in_a_row >= self._patience:
             self._still = len(self._passes)
+
+    def snapshot(self) -> dict[str, Any]:
+        """All that was seen, JSON-ready; `restore` goes on from it."""
+        return {name[1:]: copy.copy(value) for name, value in vars(self).items() if name not in self._fixed}
+
+    def restore(self, seen: dict[str, Any]) -> None:
+        """Go on where the `snapshot` of a progression of the same run was."""
+        for name, value in seen.items():
+            setattr(self, f"_{name}", tuple(value) if name in ("rise", "first") and value else value)
 
     def tail_begins(self, done: int) -> None:
         """From step `done` on nothing is evidence: the rate is on its way to zero."""

@@ -63,6 +63,7 @@ def search(
     data: Rows,
     key: PRNGKey,
     *,
+    total_weight: float | None = None,
     max_seconds: float | None = None,
     progress: Progress | None = None,
     interrupt: Interrupt | None = None,
@@ -76,6 +77,7 @@ def search(
         params: where the search begins, a posterior of `model`.
         data: the rows.
         key: decides subsamples, directions and births.
+        total_weight: weight of the rows that `data` represent, for what is shown; its own by default.
         max_seconds: the most seconds; what has been found by then is kept.
         progress: told after every round.
         interrupt: the request to stop.
@@ -98,7 +100,7 @@ def search(
     for number, count in enumerate(stages):
         stage_key = rng.at_step(key, number)
         rows = _subsample(data, count, rng.stream(stage_key, "rows"))
-        share = data.total_weight() / rows.total_weight()
+        share = (total_weight or data.total_weight()) / rows.total_weight()
         before = number * moves.rounds
         stage = Stage(moves, model, prior_at, rows, least, show, request, before, share)
         slots = stage.run(slots, stage_key)

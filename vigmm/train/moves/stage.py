@@ -21,7 +21,7 @@ from vigmm.core.typing import PRNGKey
 from vigmm.data.sampler import Rows
 from vigmm.families import row_counts
 from vigmm.models import Mixture, Prior
-from vigmm.train.interrupt import Interrupt
+from vigmm.train.interrupt import Interrupt, Preempted
 from vigmm.train.loop import Progress
 from vigmm.train.moves.merge import Pairs, choose, merge, pairs
 from vigmm.train.moves.mixture import Slots, ascend, resize
@@ -86,6 +86,8 @@ class Request:
 
     def stopped(self) -> bool:
         """It is asked for between moves."""
+        if self._interrupt is not None and self._interrupt.preempted:
+            raise Preempted("search", 0)
         by_hand = self._interrupt is not None and self._interrupt.requested
         return by_hand or time.monotonic() > self._end
 

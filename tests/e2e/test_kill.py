@@ -1,0 +1,136 @@
+"""A run that is killed at any moment goes on, and ends with the bits of one that was not."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+pytestmark = [pytest.mark.e2e, pytest.mark.slow]
+
+COMMAND = str(Path(sys.executable).with_name("vigmm"))
+KILLS = 30
+CONFIG = """
+data: {{path: {data}}}
+model: {{num_components: 6}}
+family: meanfield
+train: {{passes: 40, tolerance: 0, batch_size: 256, chunk_steps: 10, stream: {stream}, portion_mb: 0.05}}
+checkpoints: {{seconds: 0}}
+output: {{folder: {out}, plots: false}}
+"""
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("kill")
+    draw = np.random.default_rng(0)
+    centres = draw.normal(size=(4, 3)) * 6
+    # Sorted by cluster: a stream has to mix it.
+    rows = np.concatenate([centre + draw.normal(size=(2_500, 3)) for centre in centres])
+    np.save(folder / "rows.npy", rows.astype(np.float32))
+    return folder
+
+
+def command(place: Path, out: str, stream: bool) -> list[str]:
+    config = place / f"{out}.yaml"
+    text = CONFIG.format(data=place / "rows.npy", out=place / out, stream=str(stream).lower())
+    config.write_text(text)
+    return [COMMAND, "fit", str(config), "--quiet"]
+
+
+def environment(place: Path) -> dict[str, str]:
+    return {**os.environ, "VIGMM_CACHE": str(place / "programs")}
+
+
+def finish(place: Path, words: list[str]) -> None:
+    done = subprocess.run(words, capture_output=True, text=True, timeout=110, env=environment(place))
+    assert done.returncode == 0, done.stderr
+
+
+def results(folder: Path) -> list[object]:
+    """What must be the same bits: the model, and component and densities of every row."""
+    table = pq.read_table(folder / "assignments.parquet").to_pydict()
+    return [(folder / "model.safetensors").read_bytes(), table]
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("stream", [False, True])
+def test_thirty_kills(place, stream):
+    name = f"unbroken{stream}"
+    words = command(place, name, stream)
+    finish(place, words)  # compiles
+    began = time.monotonic()
+    finish(place, [*words, "--overwrite"])
+    usual = time.monotonic() - began
+
+    broken = f"broken{stream}"
+    words = command(place, broken, stream)
+    moments, seed = random.Random(7), 0
+    steps, kills, writing = [], 0, 0
+    while kills < KILLS // 2:
+        process = subprocess.Popen(words, env=environment(place), stderr=subprocess.PIPE)
+        # From before the first import to the writing of results.
+        time.sleep(moments.uniform(0.3, 1.1) * usual)
+        process.send_signal(signal.SIGKILL)
+        _, error = process.communicate(timeout=60)
+        saved = place / broken / "checkpoints"
+        writing += any(saved.glob(".*.tmp"))
+        steps.append(len(list(saved.glob("fit-*.json"))))
+        if process.returncode == 0:  # it was faster: begin anew
+            assert results(place / broken) == results(place / name)
+            seed += 1
+            words = command(place, f"broken{stream}{seed}", stream)
+            broken = f"broken{stream}{seed}"
+            continue
+        assert process.returncode == -signal.SIGKILL, error.decode()
+        kills += 1
+    finish(place, words)
+    assert results(place / broken) == results(place / name)
+    assert any(steps), "no kill came after a checkpoint: the test says nothing"
+    left = [path.name for path in (place / broken).iterdir()]
+    assert "checkpoints" not in left
+    assert not [name for name in left if name.endswith(".tmp")]
+
+
+@pytest.mark.timeout(300)
+def test_sigterm_saves_and_says_so(place):
+    words = command(place, "preempted", False)
+    finish(place, words)
+    expected = results(place / "preempted")
+    process = subprocess.Popen(
+        [*words, "--overwrite"], env=environment(place), stderr=subprocess.PIPE, text=True
+    )
+    saved = place / "preempted" / "checkpoints"
+    end = time.monotonic() + 60
+    while not list(saved.glob("fit-*.json")) and time.monotonic() < end:
+        time.sleep(0.01)
+    process.terminate()
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == 75, error
+    assert "run the same command again" in error
+    finish(place, words)
+    assert results(place / "preempted") == expected
+
+
+def test_a_folder_has_one_worker_at_a_time(place):
+    words = command(place, "locked", False)
+    process = subprocess.Popen(words, env=environment(place), stderr=subprocess.DEVNULL)
+    try:
+        lock = place / "locked" / ".lock"
+        end = time.monotonic() + 60
+        while not lock.exists() and time.monotonic() < end:
+            time.sleep(0.01)
+        second = subprocess.run(words, capture_output=True, text=True, timeout=60, env=environment(place))
+        assert second.returncode == 4
+        assert "another process is at work" in second.stderr
+    finally:
+        process.kill()
+        process.wait()

@@ -1,0 +1,111 @@
+"""What a fit has found before it trains, saved so that a run that goes on later need not find it again."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from vigmm.core.errors import OutputError
+from vigmm.data.intake import Survey
+from vigmm.data.moments import Moments
+from vigmm.data.sources import Source
+from vigmm.families import ConjugateParams, untouched
+from vigmm.models import Mixture, Prior
+from vigmm.train import Checkpoints, Saved, Snapshot
+
+__all__ = ["Begun", "First"]
+
+_PHASE = "found"
+_MOMENTS = ("mean", "cov", "minimum", "maximum", "quartiles")
+
+
+@dataclasses.dataclass(frozen=True)
+class First:
+    """Where training begins.
+
+    Args:
+        params: a conjugate posterior.
+        num_components: how many components it has.
+        rows_seen: rows that it was made from.
+        notes: how it came about, JSON-ready.
+    """
+
+    params: ConjugateParams
+    num_components: int
+    rows_seen: int
+    notes: dict[str, Any]
+
+
+class Begun:
+    """The beginning of a fit, as far as an earlier process got.
+
+    Args:
+        checkpoints: where it is saved; None saves nothing.
+        source: the rows; a run goes on with the same ones only.
+        recipe: all choices of the fit, JSON-ready.
+
+    Raises:
+        OutputError: if the folder holds another run, or one on other rows.
+    """
+
+    def __init__(self, checkpoints: Checkpoints | None, source: Source, recipe: dict[str, Any]) -> None:
+        self._checkpoints = checkpoints
+        self._about: dict[str, Any] = {}
+        self._saved: Saved | None = None
+        if checkpoints is None:
+            return
+        # Through JSON, as what it is compared with was.
+        self._about = json.loads(json.dumps({"recipe": recipe, "data": source.fingerprint()}))
+        self._saved = saved = checkpoints.latest(_PHASE)
+        for name, what in (("recipe", "choices"), ("data", "rows")):
+            if saved is not None and saved.facts.get(name) != self._about[name]:
+                raise OutputError(
+                    f"{checkpoints.folder} holds checkpoints of a run with other {what}: name another "
+                    "folder, or remove this one to begin anew"
+                )
+
+    @property
+    def survey(self) -> Survey | None:
+        """The moments of the rows."""
+        if self._saved is None:
+            return None
+        arrays = self._saved.arrays["moments"]
+        patterns = arrays.get("patterns")
+        found: dict[str, Any] = {name: arrays[name] for name in _MOMENTS}
+        moments = Moments(count=self._saved.facts["count"], rows=self._saved.facts["rows"], **found)
+        return Survey(moments, None if patterns is None else patterns.astype(np.bool_))
+
+    def first(self, model: Mixture, prior_of: Callable[[Mixture, int], Prior]) -> First | None:
+        """Where training begins.
+
+        Args:
+            model: as it was chosen.
+            prior_of: hyperparameters of so many components.
+        """
+        if self._saved is None:
+            return None
+        facts, surrogate = self._saved.facts, model.surrogate
+        count = facts["num_components"]
+        like = untouched(dataclasses.replace(surrogate, num_components=count), prior_of(surrogate, count))
+        return First(self._saved.fill(like), count, facts["rows_seen"], facts["notes"])
+
+    def keep(self, first: First, seen: Survey) -> None:
+        """Save it, if there is a place."""
+        if self._checkpoints is None:
+            return
+        moments = {name: np.asarray(getattr(seen.moments, name), np.float64) for name in _MOMENTS}
+        if seen.patterns is not None:
+            moments["patterns"] = seen.patterns.astype(np.uint8)
+        facts = {
+            **self._about,
+            "count": float(seen.moments.count),
+            "rows": int(seen.moments.rows),
+            "num_components": first.num_components,
+            "rows_seen": first.rows_seen,
+            "notes": first.notes,
+        }
+        self._checkpoints.save(_PHASE, Snapshot(first.params, {"moments": moments}, facts))

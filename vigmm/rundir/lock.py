@@ -1,0 +1,36 @@
+"""One process at a time may work on a run folder."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+from vigmm.core.errors import OutputError
+
+__all__ = ["locked"]
+
+_NAME = ".lock"
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold the folder's lock. The system gives it back however the process ends.
+
+    Raises:
+        OutputError: if another process holds it.
+    """
+    try:
+        import fcntl
+    except ImportError:  # no such locks on this system
+        yield
+        return
+    with (folder / _NAME).open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise OutputError(
+                f"another process is at work on the run folder {folder}: wait for it, or choose another folder "
+                "with --out"
+            ) from error
+        yield
