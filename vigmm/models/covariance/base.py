@@ -58,14 +58,21 @@ class Hyper:
     Args:
         loc: prior mean of the component means.
         mean_precision: kappa, in pseudo-observations.
-        dof: nu > D + 1.
+        dof: nu > D - 1.
         covariance: expected covariance matrix of a component.
+        ratio: B / covariance, where `covariance` is not meant to be the expected one.
     """
 
     loc: Float[np.ndarray, " D"]
     mean_precision: float
     dof: float
     covariance: Float[np.ndarray, "D D"]
+    ratio: float | None = None
+
+    @property
+    def rate(self) -> float:
+        """B / covariance: nu - D - 1 where `covariance` is expected, which needs nu > D + 1."""
+        return self.dof - len(self.loc) - 1.0 if self.ratio is None else self.ratio
 
 
 class Structure(Protocol):

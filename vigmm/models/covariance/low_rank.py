@@ -152,7 +152,7 @@ class Factors:
             loc=repeat(hyper.loc),
             mean_precision=jnp.full((num_components,), hyper.mean_precision, dtype),
             shape=repeat(np.full(dim, 0.5 * (hyper.dof - dim + 1.0))),
-            rate=repeat(0.5 * (hyper.dof - dim - 1.0) * variance),
+            rate=repeat(0.5 * hyper.rate * variance),
             unit=jnp.asarray(np.sqrt(variance), dtype),
             column_shape=jnp.asarray(self.shape, dtype),
             column_rate=jnp.asarray(self.rate, dtype),

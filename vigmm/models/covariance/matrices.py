@@ -158,10 +158,9 @@ class Matrices:
         return nw_math.moved(about, centre)
 
     def prior(self, hyper: Hyper, num_components: int, dtype: Any) -> NormalWishartParams:
-        """Normal-Wishart with rate (nu - D - 1) times the expected covariance."""
-        dim = hyper.loc.shape[0]
+        """Normal-Wishart with rate (nu - D - 1) times the expected covariance, or as `Hyper.ratio` says."""
         matrices = 1 if self.tied else num_components
-        factor = np.linalg.cholesky((hyper.dof - dim - 1.0) * hyper.covariance)
+        factor = np.linalg.cholesky(hyper.rate * hyper.covariance)
 
         def repeat(value: Any, count: int) -> Array:
             return jnp.asarray(np.repeat(np.asarray(value, np.float64)[None], count, axis=0), dtype)

@@ -144,7 +144,7 @@ class Variances:
         variance = np.mean(variance, keepdims=True) if self.spherical else variance
         rows = 1 if self.tied else num_components
         shape = np.full((rows, len(variance)), 0.5 * (hyper.dof - dim + 1.0))
-        rate = np.repeat(0.5 * (hyper.dof - dim - 1.0) * variance[None], rows, axis=0)
+        rate = np.repeat(0.5 * hyper.rate * variance[None], rows, axis=0)
         return NormalGammaParams(
             loc=jnp.asarray(np.repeat(hyper.loc[None], num_components, axis=0), dtype),
             mean_precision=jnp.full((num_components,), hyper.mean_precision, dtype),

@@ -35,11 +35,13 @@ class NormalWishart:
     Args:
         mean: prior mean of the component means, D values; ``None`` takes the data's mean.
         mean_precision: kappa, in pseudo-observations.
-        dof: nu, larger than D + 1; ``None`` takes D + 2.
+        dof: nu, larger than D + 1, or than D - 1 where `ratio` is given; ``None`` takes D + 2.
         covariance: expected covariance of a component, D x D; ``None`` follows the data as above.
         scale: multiplies the expected covariance; the knob to turn in a sensitivity check.
         shrink: share of its diagonal that replaces the data's covariance, so that collinear or
             constant columns still give a proper prior. Not applied to a given `covariance`.
+        ratio: B / `covariance`; ``None`` takes nu - D - 1 as above. A number frees nu of it: 1 makes
+            `covariance` B itself.
     """
 
     mean: tuple[float, ...] | None = None
@@ -48,6 +50,7 @@ class NormalWishart:
     covariance: tuple[tuple[float, ...], ...] | None = None
     scale: float = 1.0
     shrink: float = 1e-3
+    ratio: float | None = None
 
     def __post_init__(self) -> None:
         for name in ("mean_precision", "scale"):
@@ -55,6 +58,7 @@ class NormalWishart:
             require(0 < value < math.inf, name, "> 0 and finite", value)
         require(self.dof is None or 0 < self.dof < math.inf, "dof", "> 0 and finite", self.dof)
         require(0 <= self.shrink <= 1, "shrink", "between 0 and 1", self.shrink)
+        require(self.ratio is None or 0 < self.ratio < math.inf, "ratio", "> 0 and finite", self.ratio)
 
     def refusal(self, structure: Structure) -> str | None:
         """None where the structure has a conjugate algebra."""
@@ -110,7 +114,8 @@ class NormalWishart:
     def _hyper(self, data: DataScale, num_components: int) -> Hyper:
         dim = data.mean.shape[0]
         dof = dim + 2.0 if self.dof is None else self.dof
-        require(dof > dim + 1, "dof", f"> D + 1 = {dim + 1} for data of {dim} columns", self.dof)
+        least, rule = (dim + 1, "D + 1") if self.ratio is None else (dim - 1, "D - 1")
+        require(dof > least, "dof", f"> {rule} = {least} for data of {dim} columns", self.dof)
         mean = data.mean if self.mean is None else np.asarray(self.mean, np.float64)
         fits = mean.shape == (dim,) and (self.mean is None or bool(np.all(np.isfinite(mean))))
         require(fits, "mean", f"{dim} values, one per column, all finite", self.mean)
@@ -121,7 +126,7 @@ class NormalWishart:
             got = self.covariance or "the data's covariance"
             raise SpecError("covariance", "positive definite", got) from error
         loc = (mean - data.center) / data.scale
-        return Hyper(loc=loc, mean_precision=self.mean_precision, dof=dof, covariance=cov)
+        return Hyper(loc=loc, mean_precision=self.mean_precision, dof=dof, covariance=cov, ratio=self.ratio)
 
     def _expected_covariance(self, data: DataScale, num_components: int) -> Float[np.ndarray, "D D"]:
         dim = data.mean.shape[0]
@@ -146,10 +151,13 @@ class NormalWishart:
         """The prior that was used, in original units, for the manifest."""
         hyper = self._hyper(data, num_components)
         unit = np.outer(data.scale, data.scale)
+        beyond = hyper.dof - len(hyper.loc) - 1.0
+        expected = hyper.covariance * unit * (hyper.rate / beyond) if beyond > 0 else None
         return {
             "kind": "normal_wishart",
             "mean": (data.center + data.scale * hyper.loc).tolist(),
             "mean_precision": hyper.mean_precision,
             "dof": hyper.dof,
-            "expected_covariance": (hyper.covariance * unit).tolist(),
+            # An inverse Wishart has a mean from D + 1 degrees of freedom on.
+            "expected_covariance": None if expected is None else expected.tolist(),
         }

@@ -1,12 +1,11 @@
 """A warm start: the rows are divided by a posterior that was fitted before, on these rows or on others.
 
 Statistics are made anew from all rows, so the old posterior may have another family, other priors, other
-units of standardisation and fewer components.
+units of standardisation and fewer components. Or a run goes on exactly where an old one ended.
 """
 
 from __future__ import annotations
 
-import functools
 import math
 from typing import Any
 
@@ -16,6 +15,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from vigmm.core import rng
+from vigmm.core.effort import pass_work, program
 from vigmm.core.errors import DataError, SpecError
 from vigmm.core.given import Given
 from vigmm.core.struct import require, spec
@@ -43,11 +43,15 @@ class ModelStart:
         posterior: or the `Posterior` itself.
         passes: passes of natural-gradient steps over the whole data that follow, for families that are not
             themselves conjugate.
+        divide: whether the rows are divided anew in any case. If not, the run starts from its own parameters
+            where they mean the same: those of a conjugate posterior of such components, of rows that were
+            centred and scaled alike.
     """
 
     path: str | None = None
     posterior: Any = None
     passes: float = 1.0
+    divide: bool = True
 
     def __post_init__(self) -> None:
         one = (self.path is None) != (self.posterior is None)
@@ -76,16 +80,19 @@ class ModelStart:
             raise SpecError(
                 "model.num_components", f">= {found}, the components of {self._name}: raise it", num
             )
-        # From the rows' units to those of the old posterior: z' = slope z + offset.
         center, scale = origin.frame(prior)
         dtype = data.x.dtype
+        rows = data.x.shape[0]
+        if not self.divide and _alike(old, model, center, scale):
+            notes = {"components": found, "rows": rows, "divided": False}
+            return Started(params=_cast(old.params, dtype), rows_seen=rows, notes=notes)
+        # From the rows' units to those of the old posterior: z' = slope z + offset.
         slope = jnp.asarray(scale / old.scale, dtype)
         offset = jnp.asarray((center - old.center) / old.scale, dtype)
         params, held = _divided(
             model, prior, data, old.model, old.family, _cast(old.params, dtype), _cast(old.prior, dtype),
             slope, offset, rng.stream(key, "draws"),
         )  # fmt: skip
-        rows = data.x.shape[0]
         notes = {"components": found, "rows": rows, "held": round(float(held), 6)}
         return Started(params=params, rows_seen=rows, notes=notes)
 
@@ -101,7 +108,11 @@ class ModelStart:
         return origin.load(self.path)
 
 
-@functools.partial(jax.jit, static_argnames=("model", "old_model", "family"))
+# Two passes over the rows, more where the responsibilities are averages.
+@program(
+    lambda model, prior, data, *_: 2.0 * pass_work(data.x.shape, model.num_components),
+    static_argnames=("model", "old_model", "family"),
+)
 def _divided(
     model: Mixture,
     prior: Prior,
@@ -139,6 +150,17 @@ def _responsibilities(model: Mixture, family: Family, params: Any, prior: Prior,
         return resp
 
     return assign
+
+
+def _alike(old: Any, model: Mixture, center: Float[np.ndarray, " D"], scale: Float[np.ndarray, " D"]) -> bool:
+    """Whether the parameters of the old posterior mean the same in the new model and its units."""
+    return (
+        isinstance(old.family, Conjugate)
+        and (old.model.covariance, old.model.num_components) == (model.covariance, model.num_components)
+        and type(old.model.weights) is type(model.weights)
+        and np.array_equal(old.center, center)
+        and np.array_equal(old.scale, scale)
+    )
 
 
 def _cast(tree: Any, dtype: Any) -> Any:

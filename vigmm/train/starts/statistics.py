@@ -8,7 +8,6 @@ parameters are the prior's, about the prior's own mean, so exactly.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
@@ -16,6 +15,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from vigmm.core.effort import pass_work, program
 from vigmm.core.typing import Batch
 from vigmm.families import Conjugate, ConjugateParams
 from vigmm.math.linalg import einsum
@@ -68,7 +68,11 @@ def posterior_from(
     return Conjugate().target(model, prior, empty, counts, tiled_sum(stats, rows, tile)), order
 
 
-@functools.partial(jax.jit, static_argnames=("model",))
+# Two passes over the rows.
+@program(
+    lambda model, prior, rows, *_: 2.0 * pass_work(rows.x.shape, model.num_components),
+    static_argnames=("model",),
+)
 def posterior_of_labels(
     model: Mixture, prior: Prior, rows: Batch, labels: Int[Array, " B"], keep: Float[Array, " B"]
 ) -> tuple[ConjugateParams, Int[Array, " K"]]:

@@ -1,0 +1,214 @@
+"""What the arguments of the scikit-learn estimator mean to the engine: from parameters to Specs."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from numbers import Integral, Real
+from typing import Any, TypeVar
+
+import numpy as np
+from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
+
+from vigmm.core.errors import ConfigError
+from vigmm.estimators import ESTIMATORS, Estimator
+from vigmm.families import FAMILIES, Conjugate, Family
+from vigmm.models import Mixture, NormalWishart
+from vigmm.models.covariance import COVARIANCES
+from vigmm.models.weights import WEIGHTS
+from vigmm.optim import OPTIMIZERS, Optimizer, Sgd
+from vigmm.sklearn.padding import Padded
+from vigmm.train import KMeansStart, LabelsStart, Moves, RandomStart, Start, Train
+
+__all__ = ["CONSTRAINTS", "Choices", "covariance_matrix", "mixture", "start_of"]
+
+T = TypeVar("T")
+
+# scikit-learn's name of the finite Dirichlet beside ours.
+_WEIGHTS = {"dirichlet_distribution": WEIGHTS["dirichlet"], **WEIGHTS}
+_STARTS: dict[str, Start] = {
+    "kmeans": KMeansStart(),
+    "k-means++": KMeansStart(lloyd=0),
+    "random": RandomStart(),
+    "random_from_data": RandomStart(),
+}
+_POSITIVE = Interval(Real, 0, None, closed="neither")
+
+CONSTRAINTS: dict[str, list[Any]] = {
+    "n_components": [Interval(Integral, 1, None, closed="left")],
+    "covariance_type": [StrOptions(set(COVARIANCES))],
+    "tol": [Interval(Real, 0, None, closed="left")],
+    "reg_covar": [Interval(Real, 0, None, closed="left")],
+    "max_iter": [Interval(Integral, 0, None, closed="left")],
+    "n_init": [Interval(Integral, 1, None, closed="left")],
+    "init_params": [StrOptions(set(_STARTS)), HasMethods("first")],
+    "weight_concentration_prior_type": [StrOptions(set(_WEIGHTS))],
+    "weight_concentration_prior": [None, _POSITIVE],
+    "mean_precision_prior": [None, _POSITIVE],
+    "mean_prior": [None, "array-like"],
+    "degrees_of_freedom_prior": [None, _POSITIVE],
+    "covariance_prior": [None, "array-like", _POSITIVE],
+    "random_state": ["random_state"],
+    "warm_start": ["boolean"],
+    "verbose": ["verbose"],
+    "verbose_interval": [Interval(Integral, 1, None, closed="left")],
+    "batch_size": [None, Interval(Integral, 1, None, closed="left")],
+    "family": [StrOptions(set(FAMILIES)), HasMethods("init")],
+    "estimator": [None, StrOptions(set(ESTIMATORS)), HasMethods("estimate")],
+    "optimizer": [None, StrOptions(set(OPTIMIZERS)), HasMethods("build")],
+    "moves": [None, "boolean", Moves],
+    "dtype": [None, StrOptions({"float32", "float64"})],
+    "total_rows": [None, _POSITIVE],
+    "forgetting": [Interval(Real, 0.5, 1, closed="right")],
+}
+"""What scikit-learn checks of every argument before a fit."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Choices:
+    """Specs for one estimator's parameters and so many rows.
+
+    Args:
+        model: the mixture.
+        family: the family of q.
+        estimator: of the bound; None for the family's own.
+        optimizer: None for what suits.
+        train: budget and batches.
+        moves: how the number of components is searched for, or None.
+        whole: whether every step is a pass of coordinate ascent.
+    """
+
+    model: Mixture
+    family: Family
+    estimator: Estimator | None
+    optimizer: Optimizer | None
+    train: Train
+    moves: Moves | None
+    whole: bool
+
+    @staticmethod
+    def of(params: Mapping[str, Any], rows: int, dim: int) -> Choices:
+        """From an estimator's parameters, for `rows` rows (padding included) of `dim` columns."""
+        family = _row(FAMILIES, params["family"])
+        exact = isinstance(family, Conjugate)
+        size, moves = params["batch_size"], params["moves"]
+        usual = Train()
+        if size is None:
+            size = rows if exact else usual.batch_size
+        whole = exact and size >= rows
+        return Choices(
+            model=mixture(params, dim),
+            family=family,
+            estimator=None if params["estimator"] is None else _row(ESTIMATORS, params["estimator"]),
+            optimizer=None if params["optimizer"] is None else _row(OPTIMIZERS, params["optimizer"]),
+            train=Train(
+                batch_size=int(size),
+                passes=float(max(params["max_iter"], 1)),
+                # A pass of coordinate ascent is an iteration; of gradient descent on few rows it is one step.
+                min_steps=1 if exact else usual.min_steps,
+                holdout=0.0,
+                tolerance=float(params["tol"]),
+                patience=1 if whole else usual.patience,
+                chunk_steps=10 if whole else usual.chunk_steps,
+            ),
+            moves=Moves() if moves is True else moves or None,
+            whole=whole,
+        )
+
+    def still(self) -> Choices:
+        """The same with one step of size zero, which leaves the start bit for bit."""
+        still = dataclasses.replace(self.train, min_steps=1, max_steps=1)
+        return dataclasses.replace(self, train=still, optimizer=Sgd(rate=float(np.finfo(np.float64).tiny)))
+
+
+def mixture(params: Mapping[str, Any], dim: int) -> Mixture:
+    """The model: structure, weights and the priors in the units of the data.
+
+    scikit-learn's `covariance_prior` is the Wishart's rate B. Where one of B and the degrees of freedom is
+    given, B is `covariance_prior`, or the default covariance itself; so the degrees of freedom need only be
+    above D - 1, and say nothing of B.
+
+    Raises:
+        ConfigError: for a value that does not fit the columns.
+    """
+    dof, cov, mean = (params[name] for name in ("degrees_of_freedom_prior", "covariance_prior", "mean_prior"))
+    if dof is not None and not dof > dim - 1:
+        raise ConfigError(
+            f"The parameter 'degrees_of_freedom_prior' should be greater than {dim - 1}, but got {dof:.3f}."
+        )
+    kappa, share = params["mean_precision_prior"], params["weight_concentration_prior"]
+    number = params["n_components"]
+    usual = NormalWishart()
+    return Mixture(
+        num_components=int(number),
+        weights=_WEIGHTS[params["weight_concentration_prior_type"]](
+            concentration=1.0 / number if share is None else float(share)  # type: ignore[call-arg]
+        ),
+        covariance=COVARIANCES[params["covariance_type"]](),
+        prior=NormalWishart(
+            mean=None if mean is None else _vector(mean, dim, "mean_prior"),
+            mean_precision=usual.mean_precision if kappa is None else float(kappa),
+            dof=None if dof is None else float(dof),
+            covariance=None if cov is None else covariance_matrix(cov, params["covariance_type"], dim),
+            ratio=None if dof is None and cov is None else 1.0,
+        ),
+    )
+
+
+def covariance_matrix(value: Any, kind: str, dim: int) -> tuple[tuple[float, ...], ...]:
+    """`covariance_prior` as a matrix: given as one, as D variances, or as one number, as `kind` asks.
+
+    Example:
+        >>> covariance_matrix(2.0, "spherical", 2)
+        ((2.0, 0.0), (0.0, 2.0))
+    """
+    if "spherical" in kind:
+        array = np.asarray(value, np.float64)
+        if array.shape != ():
+            raise ConfigError(f"The parameter 'covariance_prior' should be one number for {kind!r}.")
+        matrix = float(array) * np.eye(dim)
+    elif "diag" in kind:
+        matrix = np.diag(_vector(value, dim, f"{kind} covariance_prior"))
+    else:
+        matrix = np.asarray(value, np.float64)
+        if matrix.shape != (dim, dim):
+            raise ConfigError(
+                f"The parameter '{kind} covariance_prior' should have the shape of {(dim, dim)}, but got "
+                f"{matrix.shape}"
+            )
+    if not np.all(np.isfinite(matrix)) or not np.allclose(matrix, matrix.T):
+        raise ConfigError(f"'{kind} covariance_prior' should be symmetric, positive-definite")
+    if not np.linalg.eigvalsh(matrix)[0] > 0:
+        raise ConfigError(f"'{kind} covariance_prior' should be positive definite")
+    return tuple(map(tuple, matrix.tolist()))
+
+
+def start_of(chosen: Any, source: Padded, components: int) -> Start:
+    """Where a fit starts.
+
+    Args:
+        chosen: `init_params`: a name, or a Start.
+        source: the rows.
+        components: K; one component holds all rows, wherever it is looked for.
+    """
+    if components == 1 and isinstance(chosen, str):
+        return LabelsStart(labels=np.zeros(len(source), np.int64))
+    found: Start = _STARTS[chosen] if isinstance(chosen, str) else chosen
+    if isinstance(found, LabelsStart) and found.labels is not None:
+        return dataclasses.replace(found, labels=source.labels(found.labels.value))
+    return found
+
+
+def _row(table: Mapping[str, type[T]], value: Any) -> T:
+    """A row of a table by its name, or the Spec itself."""
+    found: T = table[value]() if isinstance(value, str) else value
+    return found
+
+
+def _vector(value: Any, dim: int, name: str) -> tuple[float, ...]:
+    array = np.asarray(value, np.float64)
+    if array.shape != (dim,):
+        raise ConfigError(f"The parameter '{name}' should have the shape of {(dim,)}, but got {array.shape}")
+    if not np.all(np.isfinite(array)):
+        raise ConfigError(f"The parameter '{name}' should be finite")
+    return tuple(array.tolist())
