@@ -12,11 +12,14 @@ from jaxtyping import Float, Int
 from vigmm.core import rng
 from vigmm.core.struct import require
 from vigmm.posterior.draws import draw_blocks
+from vigmm.posterior.tables import summary_table
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from vigmm.posterior.posterior import Posterior
 
-__all__ = ["Spread", "Summary", "summarise"]
+__all__ = ["Spread", "Summary", "plus_minus", "summarise", "to_digit"]
 
 # What a printed table shows; `to_dict` has it all.
 _COLUMNS = 6
@@ -94,6 +97,13 @@ class Summary:
             ],
         }
 
+    def to_arrow(self) -> pa.Table:
+        """A row for each component and column: weight, mean and sd, each with its credible interval.
+
+        ``.to_pandas()`` makes a pandas frame of it, ``polars.from_arrow`` a polars one.
+        """
+        return summary_table(self.to_dict())
+
     def __str__(self) -> str:
         shown = [k for k in range(len(self.component)) if k == 0 or self.weight.mean[k] >= _SMALL]
         counts = self.expected_rows
@@ -110,7 +120,7 @@ class Summary:
             interval = f"[{self.weight.low[k]:.4f}, {self.weight.high[k]:.4f}]"
             cells = [str(self.component[k]), f"{self.weight.mean[k]:.4f}", interval]
             cells += [] if counts is None else [f"{counts[k]:,.0f}"]
-            cells += [_plus_minus(self.mean.mean[k, d], self.sd.mean[k, d]) for d in range(len(names))]
+            cells += [plus_minus(self.mean.mean[k, d], self.sd.mean[k, d]) for d in range(len(names))]
             table.append(cells)
         widths = [max(len(row[i]) for row in table) for i in range(len(header))]
         lines = [
@@ -137,18 +147,27 @@ class Summary:
         return notes
 
 
-def _plus_minus(mean: float, sd: float) -> str:
+def plus_minus(mean: float, sd: float) -> str:
     """Both to the third digit of the second, so that a mean far from zero keeps what matters.
 
     Example:
-        >>> _plus_minus(1000.071234, 0.010234), _plus_minus(81234.5, 1234.5)
+        >>> plus_minus(1000.071234, 0.010234), plus_minus(81234.5, 1234.5)
         ('1000.0712 ± 0.0102', '81230 ± 1230')
+    """
+    return f"{to_digit(mean, sd)} ± {to_digit(sd, sd)}"
+
+
+def to_digit(value: float, sd: float) -> str:
+    """A value to the third digit of `sd`.
+
+    Example:
+        >>> to_digit(1000.071234, 0.010234), to_digit(81234.5, 1234.5)
+        ('1000.0712', '81230')
     """
     decimals = 2 - math.floor(math.log10(sd)) if 0 < sd < math.inf else 3
     if not -12 < decimals < 12:
-        return f"{mean:.6g} ± {sd:.3g}"
-    rounded = (round(float(value), decimals) for value in (mean, sd))
-    return " ± ".join(f"{value:.{max(decimals, 0)}f}" for value in rounded)
+        return f"{value:.6g}"
+    return f"{round(float(value), decimals):.{max(decimals, 0)}f}"
 
 
 def summarise(posterior: Posterior, *, level: float, num_draws: int, rows: int | None) -> Summary:
