@@ -93,7 +93,7 @@ class TestPaths:
 
     def test_url(self) -> None:
         with pytest.raises(DataError, match="only local files can be read; download it first"):
-            DataFile("s3://bucket/rows.npy").open()
+            DataFile("https://host/rows.npy").open()
 
     def test_file_of_a_package_without_importing_it(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -179,7 +179,8 @@ class TestChoosing:
 
     def test_options_of_another_kind(self, npy: Path) -> None:
         with pytest.raises(
-            DataError, match=r"rows.npy: key is for npz, hdf5 files, and this one is read as npy"
+            DataError,
+            match=r"rows.npy: key is for npz, hdf5, zarr, anndata files, and this one is read as npy",
         ):
             DataFile(str(npy), key="a").open()
         with pytest.raises(DataError, match=r"rows.npy: xy is for image files, and this one is read as npy"):
@@ -191,7 +192,7 @@ class TestChoosing:
             ({"path": ""}, "path must be the path of a file, got ''"),
             (
                 {"kind": "cvs"},
-                r"kind must be one of arrow, csv, .* npy, npz, parquet; did you mean 'csv'\?",
+                r"kind must be one of anndata, arrow, csv, .* parquet, zarr; did you mean 'csv'\?",
             ),
             ({"columns": ()}, r"columns must be a non-empty tuple of column names, got \(\)"),
             ({"columns": "ab"}, "columns must be a non-empty tuple of column names, got 'ab'"),

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vigmm.core.errors import DataError
+from vigmm.core.errors import DataError, SpecError
 from vigmm.data.sources import ArraySource, DataFile, ImageSource
 
 Image = pytest.importorskip("PIL.Image", reason="needs Pillow (the image extra)")
@@ -105,3 +105,61 @@ def test_china() -> None:
     source = DataFile("pkg://sklearn.datasets.images/china.jpg").open()
     assert isinstance(source, ImageSource)
     assert (source.height, source.width, len(source), source.dim) == (427, 640, 273_280, 3)
+
+
+class TestPatches:
+    def test_squares_from_the_top_left(self, tmp_path: Path) -> None:
+        source = DataFile(str(saved(tmp_path, PIXELS)), patch=2, xy=True).open()
+        assert (len(source), source.dim, source.dtype) == (4, 14, np.float32)
+        assert source.columns[:5] == ("r_0_0", "g_0_0", "b_0_0", "r_0_1", "g_0_1")
+        assert source.columns[-3:] == ("b_1_1", "x", "y")
+        rows = source[:]
+        assert rows[:, -2:].tolist() == [[0, 0], [2, 0], [0, 2], [2, 2]]
+        np.testing.assert_array_equal(rows[3, :12], PIXELS[2:4, 2:4].reshape(-1))
+        assert not hasattr(source, "height"), "its labels are no picture of this size"
+
+    def test_grey_and_too_small(self, tmp_path: Path) -> None:
+        path = saved(tmp_path, PIXELS[..., 0])
+        assert DataFile(str(path), patch=4).open().columns[:2] == ("grey_0_0", "grey_0_1")
+        with pytest.raises(DataError, match=r"i.png is 5 x 4 pixels, too small for a patch of 5 x 5"):
+            DataFile(str(path), patch=5).open()
+        with pytest.raises(SpecError, match="patch must be >= 1"):
+            DataFile(str(path), patch=0)
+        with pytest.raises(DataError, match="patch is for image files"):
+            DataFile("x.npy", patch=2).open()
+
+
+class TestFolder:
+    def test_only_headers_are_read(self, tmp_path: Path) -> None:
+        for i in range(3):
+            saved(tmp_path, PIXELS[: 2 + i]).rename(tmp_path / f"{i}.png")
+        source = DataFile(str(tmp_path), patch=2).open()
+        assert source.piece_ends.tolist() == [2, 4, 8]
+        (tmp_path / "1.png").write_bytes((tmp_path / "1.png").read_bytes()[:60])
+        np.testing.assert_array_equal(source[4:5], PIXELS[:2, :2].reshape(1, -1))
+        with pytest.raises(DataError, match=r"1.png cannot be read as an image"):
+            source[2:4]
+
+    def test_turned_and_deep(self, tmp_path: Path) -> None:
+        exif = Image.Exif()
+        exif[0x0112] = 6
+        Image.fromarray(PIXELS).save(tmp_path / "a.jpg", exif=exif)
+        single = ImageSource(tmp_path / "a.jpg", patch=4)
+        assert len(single) == len(DataFile(str(tmp_path), patch=4).open()) == 1
+        (tmp_path / "a.jpg").unlink()
+        saved(tmp_path, (np.arange(20, dtype=np.uint16) * 3000).reshape(4, 5))
+        source = DataFile(str(tmp_path)).open()
+        assert (source.dtype, source[19:].tolist()) == (np.uint16, [[57000]])
+
+    def test_what_is_refused(self, tmp_path: Path) -> None:
+        saved(tmp_path, PIXELS).rename(tmp_path / "a.png")
+        saved(tmp_path, PIXELS[..., 0]).rename(tmp_path / "b.png")
+        with pytest.raises(DataError, match=r"b.png is grey, but .*a.png is in colour: all must be alike"):
+            DataFile(str(tmp_path)).open()
+        saved(tmp_path, PIXELS[:1]).rename(tmp_path / "b.png")
+        with pytest.raises(DataError, match=r"b.png is 5 x 1 pixels, too small for a patch of 2 x 2"):
+            DataFile(str(tmp_path), patch=2).open()
+        source = DataFile(str(tmp_path)).open()
+        saved(tmp_path, PIXELS[:2]).rename(tmp_path / "b.png")
+        with pytest.raises(DataError, match=r"b.png has changed since the run began"):
+            source[:]

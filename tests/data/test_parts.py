@@ -77,13 +77,15 @@ class TestFiles:
         folder = shards(tmp_path / "s")
         assert kind_of(str(folder)) == "npy"
         (folder / "notes.txt").touch()
-        (folder / "t.csv").write_text("a,b\n1,2\n")
-        with pytest.raises(DataError, match=r"files of several kinds \(1 csv, 4 npy\)\. Set kind, or"):
+        np.savez(folder / "t.npz", a=ROWS)
+        with pytest.raises(DataError, match=r"files of several kinds \(4 npy, 1 npz\)\. Set kind, or"):
             DataFile(str(folder)).open()
         assert len(DataFile(str(folder), kind="npy").open()) == 20
-        with pytest.raises(DataError, match="if they are npy, parquet, arrow; name one csv file"):
-            DataFile(str(folder / "*.csv")).open()
-        with pytest.raises(DataError, match="key is for npz, hdf5 files, and this one is read as npy"):
+        with pytest.raises(DataError, match="if they are npy, parquet, arrow, csv, image; name one npz file"):
+            DataFile(str(folder / "*.npz")).open()
+        with pytest.raises(
+            DataError, match="key is for npz, hdf5, zarr, anndata files, and this one is read as npy"
+        ):
             DataFile(str(folder / "*.npy"), key="a").open()
         for file in folder.glob("s*.npy"):
             file.rename(file.with_suffix(".bin"))
@@ -265,3 +267,38 @@ class TestFingerprint:
         assert digest() != first
         (folder / "s1.npy").unlink()
         assert digest() != first
+
+
+class TestWhatHappensLater:
+    """The files of a run that has begun are damaged, changed or removed."""
+
+    @pytest.fixture
+    def folder(self, tmp_path: Path) -> Path:
+        made = tables(tmp_path / "t", {"a": [1.0, 2.0]}, {"a": [3.0, 4.0]})
+        pq.write_table(
+            pa.table({"a": np.random.default_rng(0).normal(size=90)}), made / "t2.parquet", row_group_size=30
+        )
+        return made
+
+    def test_cut_short(self, folder: Path) -> None:
+        source = DataFile(str(folder)).open()
+        path = folder / "t2.parquet"
+        path.write_bytes(path.read_bytes()[:300])
+        with pytest.raises(
+            DataError, match=r"row group 2 of .*t2.parquet cannot be read as parquet: .*cut short"
+        ):
+            source[80:90]
+
+    def test_removed(self, folder: Path) -> None:
+        source = DataFile(str(folder)).open()
+        (folder / "t1.parquet").unlink()
+        assert source[:2].tolist() == [[1], [2]]
+        with pytest.raises(DataError, match=r"row group 0 of .*t1.parquet is no longer there; put it back"):
+            source[:4]
+
+    @pytest.mark.parametrize("content", [{"b": [3.0, 4.0]}, {"a": ["x", "y"]}, {"a": [3.0]}, {"a": [3, 4]}])
+    def test_replaced(self, folder: Path, content: dict[str, list[object]]) -> None:
+        source = DataFile(str(folder)).open()
+        write(pa.table(content), folder / "t1.parquet")
+        with pytest.raises(DataError, match=r"t1.parquet (has changed since|cannot be read)"):
+            source[2:4]

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import zarr
 from PIL import Image
 from pyarrow import feather
+from scipy.sparse import csr_matrix
 
 from vigmm.core.errors import DataError
+from vigmm.data import csv_parts
+from vigmm.data.chunks import ChunksSource
 from vigmm.data.protocol import blocks, check_finite
 from vigmm.data.sources import MANY, SOURCES, ArraySource, DataFile, Source
 
@@ -22,6 +28,8 @@ COLUMNS = ("a", "b", "c")
 ROWS = np.random.default_rng(0).normal(size=(N, 3))
 TWICE = np.column_stack([ROWS, -ROWS])
 WHOLE = np.random.default_rng(1).integers(0, 256, (N, 3)).astype(np.uint8)
+PATCHES = np.random.default_rng(1).integers(0, 256, (N, 12)).astype(np.uint8)
+NAMES = (COLUMNS, ("x0", "x1", "x2"), ("r", "g", "b"), ("x1", "x0", "x3"))
 
 
 def table(rows: np.ndarray) -> pa.Table:
@@ -51,6 +59,29 @@ def write_npy(rows: np.ndarray, path: Path) -> None:
         np.save(path, rows)
 
 
+def write_anndata(
+    path: Path, x: Any, *, names: tuple[str, ...], layers: dict[str, Any] | None = None
+) -> None:
+    """A file as anndata 0.12 writes it, in the parts that matter."""
+    with h5py.File(path, "w") as file:
+        file.attrs.update({"encoding-type": "anndata", "encoding-version": "0.1.0"})
+        for group, index in (("obs", [f"cell{i}" for i in range(x.shape[0])]), ("var", list(names))):
+            made = file.create_group(group)
+            made.attrs.update({"encoding-type": "dataframe", "encoding-version": "0.2.0", "_index": "_index"})
+            made["_index"] = index
+        for key, matrix in {
+            "X": x,
+            **{f"layers/{name}": one for name, one in (layers or {}).items()},
+        }.items():
+            if isinstance(matrix, np.ndarray):
+                file[key] = matrix
+                file[key].attrs["encoding-type"] = "array"
+                continue
+            made = file.create_group(key)
+            made.attrs.update({"encoding-type": f"{matrix.format}_matrix", "shape": matrix.shape})
+            made.update({"data": matrix.data, "indices": matrix.indices, "indptr": matrix.indptr})
+
+
 def make_npy(folder: Path) -> DataFile:
     np.save(folder / "x.npy", ROWS)
     return DataFile(str(folder / "x.npy"))
@@ -61,10 +92,28 @@ def make_npz(folder: Path) -> DataFile:
     return DataFile(str(folder / "x.npz"), key="rows")
 
 
+def write_csv(rows: np.ndarray, path: Path) -> None:
+    lines = [",".join(COLUMNS), *(",".join(map(repr, row)) for row in rows.tolist())]
+    path.write_text("\n".join(lines) + "\n")
+
+
 def make_csv(folder: Path) -> DataFile:
-    lines = [",".join(COLUMNS), *(",".join(map(repr, row)) for row in ROWS.tolist())]
-    (folder / "x.csv").write_text("\n".join(lines) + "\n")
+    write_csv(ROWS, folder / "x.csv")
     return DataFile(str(folder / "x.csv"))
+
+
+class InBlocks(DataFile):
+    """Opens a text file as if it were large."""
+
+    def open(self) -> Source:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(csv_parts, "BLOCK", 300)
+            patch.setattr(csv_parts, "_KEPT", 0)
+            return super().open()
+
+
+def make_csv_blocks(folder: Path) -> DataFile:
+    return InBlocks(make_csv(folder).path)
 
 
 def make_parquet(folder: Path) -> DataFile:
@@ -93,11 +142,53 @@ def make_image(folder: Path) -> DataFile:
     return DataFile(str(folder / "x.png"))
 
 
+def write_image(rows: np.ndarray, path: Path) -> None:
+    if len(rows):
+        Image.fromarray(rows.astype(np.uint8)[None]).save(path)
+
+
+def make_image_folder(folder: Path) -> DataFile:
+    folder = parts(folder / "p", ".png", lambda rows, path: None)
+    for number, low, high in zip((0, 1, 2, 10), CUTS, CUTS[1:], strict=False):
+        write_image(WHOLE[low:high], folder / f"part-{number}.png")
+    return DataFile(str(folder))
+
+
+def make_image_patch(folder: Path) -> DataFile:
+    # Squares of 2 x 2 in two lines of pixels, then a line and a column that are left out.
+    picture = np.zeros((3, 2 * N + 1, 3), np.uint8)
+    picture[:2, :-1] = PATCHES.reshape(N, 2, 2, 3).transpose(1, 0, 2, 3).reshape(2, 2 * N, 3)
+    Image.fromarray(picture).save(folder / "x.png")
+    return DataFile(str(folder / "x.png"), patch=2)
+
+
 def make_hdf5(folder: Path) -> DataFile:
     with h5py.File(folder / "x.h5", "w") as file:
         file["group/rows"] = ROWS
         file["other"] = ROWS[:2]
     return DataFile(str(folder / "x.h5"), key="/group/rows")
+
+
+def make_zarr(folder: Path) -> DataFile:
+    store = zarr.open_group(folder / "x.zarr", mode="w")
+    store.create_array("group/rows", data=ROWS, chunks=(10, 2))
+    store.create_array("other", data=ROWS[:2])
+    return DataFile(str(folder / "x.zarr"), key="/group/rows")
+
+
+def make_zarr_2(folder: Path) -> DataFile:
+    zarr.create_array(folder / "x", data=ROWS, chunks=(7, 3), zarr_format=2)
+    return DataFile(str(folder / "x"), kind="zarr")
+
+
+def make_anndata(folder: Path) -> DataFile:
+    write_anndata(folder / "x.h5ad", np.zeros((N, 3)), names=COLUMNS, layers={"counts": ROWS})
+    return DataFile(str(folder / "x.h5ad"), key="layers/counts")
+
+
+def make_anndata_sparse(folder: Path) -> DataFile:
+    write_anndata(folder / "x.h5ad", csr_matrix(ROWS), names=COLUMNS)
+    return DataFile(str(folder / "x.h5ad"))
 
 
 def make_duckdb(folder: Path) -> DataFile:
@@ -129,6 +220,33 @@ def make_arrow_folder(folder: Path) -> DataFile:
     return DataFile(str(parts(folder / "p", ".arrow", write_arrow)))
 
 
+def make_npy_skip(folder: Path) -> DataFile:
+    bad = np.insert(ROWS, [0, 11, 11, 30, N], ROWS[:5], axis=0)
+    bad[[0, 12, 13, 33, N + 4], [0, 1, 2, 0, 1]] = [np.nan, np.inf, -np.inf, np.nan, np.nan]
+    np.save(folder / "x.npy", bad)
+    return DataFile(str(folder / "x.npy"), on_bad_rows="skip")
+
+
+def make_parquet_skip(folder: Path) -> DataFile:
+    write_parquet(np.insert(ROWS, [5, 20], np.nan, axis=0), folder / "x.parquet")
+    return DataFile(str(folder / "x.parquet"), on_bad_rows="skip")
+
+
+def make_csv_folder(folder: Path) -> DataFile:
+    return DataFile(str(parts(folder / "p", ".csv", write_csv)))
+
+
+class Chunked(DataFile):
+    """Opens rows that come in chunks."""
+
+    def open(self) -> Source:
+        return ChunksSource((ROWS[low:high] for low, high in itertools.pairwise(CUTS)), columns=COLUMNS)
+
+
+def make_chunks(folder: Path) -> DataFile:
+    return Chunked("chunks")
+
+
 def make_chosen(folder: Path) -> DataFile:
     np.save(folder / "x.npy", TWICE)
     return DataFile(str(folder / "x.npy"), columns=("x1", "x0", "x3"))
@@ -142,7 +260,13 @@ def pair(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Source, np.ndarray]:
     source = MAKERS[request.param](tmp_path_factory.mktemp(request.param)).open()
-    return source, {"image": WHOLE, "chosen": TWICE[:, [1, 0, 3]]}.get(request.param, ROWS)
+    others = {
+        "image": WHOLE,
+        "image_folder": WHOLE,
+        "image_patch": PATCHES,
+        "chosen": TWICE[:, [1, 0, 3]],
+    }
+    return source, others.get(request.param, ROWS)
 
 
 def same(found: np.ndarray, expected: np.ndarray) -> None:
@@ -166,7 +290,7 @@ class TestContract:
         assert source.dtype.isnative
         assert len(source.columns) == source.dim
         assert isinstance(source.name, str)
-        assert source.columns in (COLUMNS, ("x0", "x1", "x2"), ("r", "g", "b"), ("x1", "x0", "x3"))
+        assert source.columns in NAMES or source.columns[:4] == ("r_0_0", "g_0_0", "b_0_0", "r_0_1")
 
     @pytest.mark.parametrize(
         "index",

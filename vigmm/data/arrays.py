@@ -1,4 +1,4 @@
-"""Rows that are already in memory (or mapped into it): arrays, lists and data frames."""
+"""Rows that are already in memory (or mapped into it): arrays, lists and tables."""
 
 from __future__ import annotations
 
@@ -6,23 +6,31 @@ from typing import Any
 
 import numpy as np
 
-from vigmm.core.errors import DataError
+from vigmm.core.errors import DataError, EmptyError
+from vigmm.data.columns import numbers
 from vigmm.data.files import resolve_columns
+from vigmm.data.frames import arrow_table, names_of
 from vigmm.data.protocol import Index, Rows2D, Source, content_fingerprint, place_of
 
 __all__ = ["ArraySource", "SelectColumns", "as_rows", "default_columns"]
 
 
 class ArraySource:
-    """An array, list of rows or data frame; kept by reference, never copied or written to.
+    """An array, list of rows or table; kept by reference, never copied or written to.
 
     Anything NumPy can read is welcome: JAX arrays, frames with ``__array__``, integers, booleans, half
-    precision, any byte order, any strides. One dimension is one column.
+    precision, any byte order, any strides. One dimension is one column. Tables of pandas, polars, Arrow and
+    others that speak Arrow's C interface are read as files are: columns without numbers are left out, a null
+    is NaN. Where their columns have different types, their numbers are copied.
 
     Args:
         data: the rows.
-        columns: names; by default those of the data frame, else ``x0, x1, ...``.
+        columns: names; by default those of the table, else ``x0, x1, ...``. Of a table that has columns of
+            these names, they choose.
         name: what messages call it.
+
+    Attributes:
+        ignored: columns of a table left out because they hold no numbers; empty if `columns` chose.
 
     Raises:
         DataError: if it is not a non-empty table of real numbers.
@@ -34,8 +42,17 @@ class ArraySource:
 
     def __init__(self, data: Any, *, columns: tuple[str, ...] | None = None, name: str = "x") -> None:
         self.name = name
-        found = columns if columns is not None else _names_of(data)
-        self._array = as_rows(data, name, columns=found)
+        self.ignored: tuple[str, ...] = ()
+        table = arrow_table(data, name)
+        if table is None:
+            found = columns if columns is not None else names_of(data)
+            self._array = as_rows(data, name, columns=found)
+        else:
+            chosen = columns if columns is not None and set(columns) <= set(table.column_names) else None
+            self._array, found, left = numbers(table, chosen, name)
+            if chosen is None:
+                self.ignored = left
+                found = columns if columns is not None else found
         self.dim = self._array.shape[1]
         self.dtype: np.dtype[Any] = self._array.dtype.newbyteorder("=")
         self.columns = found if found is not None else default_columns(self.dim)
@@ -64,6 +81,9 @@ class SelectColumns:
         self._source, self.columns = source, columns
         self._positions = resolve_columns(columns, source.columns, source.name)
         self.name, self.dtype, self.dim = source.name, source.dtype, len(columns)
+        ends = getattr(source, "piece_ends", None)
+        if ends is not None:
+            self.piece_ends = ends
 
     def __len__(self) -> int:
         return len(self._source)
@@ -115,18 +135,9 @@ def as_rows(data: Any, name: str, *, columns: tuple[str, ...] | None = None) -> 
     if array.dtype.kind not in "buif":
         raise DataError(f"{name} {_why_not_numbers(array, columns)}")
     if array.shape[0] == 0 or array.shape[1] == 0:
-        raise DataError(f"{name} is empty: it has {array.shape[0]} rows and {array.shape[1]} columns")
+        kind = EmptyError if array.shape[1] else DataError
+        raise kind(f"{name} is empty: it has {array.shape[0]} rows and {array.shape[1]} columns")
     return array
-
-
-def _names_of(data: Any) -> tuple[str, ...] | None:
-    """Column names of a data frame (pandas and Polars say ``columns``, Arrow ``column_names``)."""
-    names = getattr(data, "column_names", None)
-    if names is None:
-        names = getattr(data, "columns", None)
-    if names is None and getattr(data, "ndim", None) == 1 and getattr(data, "name", None) is not None:
-        names = [data.name]  # a series, the single column of a data frame
-    return None if names is None else tuple(str(name) for name in names)
 
 
 def _why_not_numbers(array: np.ndarray, columns: tuple[str, ...] | None) -> str:

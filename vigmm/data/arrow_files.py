@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from vigmm.data.files import locate
 from vigmm.data.parts import Parts
 from vigmm.data.protocol import Index, Rows2D
+from vigmm.data.remote import AnyFile, filesystem
 from vigmm.data.table_parts import TableParts
 
 if TYPE_CHECKING:
@@ -23,46 +24,51 @@ class ArrowFormat:
     """Arrow IPC as a `TableFormat`; a piece is a file. Columns that are not compressed stay in the map."""
 
     kind = "arrow"
+    unit: str | None = None
 
-    def schema(self, file: Path) -> pa.Schema:
+    def schema(self, file: AnyFile) -> pa.Schema:
         """Names and types of the columns."""
         schema: pa.Schema = _open(file).schema
         return schema
 
-    def sizes(self, file: Path) -> list[int]:
+    def sizes(self, file: AnyFile) -> list[int]:
         """Rows of the file, from the headers of its batches; where Arrow cannot tell, by one column."""
-        from pyarrow import dataset, fs
+        from pyarrow import dataset
 
         names = self.schema(file).names
         if not _has_footer(file) or len(set(names)) < len(names):
             return [_open(file, [0]).read_all().num_rows]
-        fragment = dataset.IpcFileFormat().make_fragment(str(file), fs.LocalFileSystem())
+        system, path = filesystem(file)
+        fragment = dataset.IpcFileFormat().make_fragment(path, system)
         return [fragment.count_rows()]
 
-    def nulls(self, file: Path, columns: list[str]) -> set[str]:
+    def nulls(self, file: AnyFile, columns: list[str]) -> set[str]:
         """Columns with missing cells; of compressed files, these columns are read."""
         table = self.read(file, columns, None)
         return {column for column in columns if table.column(column).null_count}
 
-    def read(self, file: Path, columns: list[str], piece: int | None) -> pa.Table:
+    def read(self, file: AnyFile, columns: list[str], piece: int | None) -> pa.Table:
         """The whole file: a view of the map, but for compressed columns."""
         names = self.schema(file).names
         table: pa.Table = _open(file, sorted(names.index(column) for column in columns)).read_all()
         return table
 
 
-def _has_footer(file: Path) -> bool:
+def _has_footer(file: AnyFile) -> bool:
     """Whether it is a file in Arrow's sense; otherwise it is a stream of batches, as some programs store."""
-    with file.open("rb") as stream:
-        return stream.read(len(_MAGIC)) == _MAGIC
+    system, path = filesystem(file)
+    with system.open_input_file(path) as stream:
+        return bool(stream.read(len(_MAGIC)) == _MAGIC)
 
 
-def _open(file: Path, fields: list[int] | None = None) -> Any:
-    """A reader of the file through a memory map, for all fields or for some."""
+def _open(file: AnyFile, fields: list[int] | None = None) -> Any:
+    """A reader of the file, through a memory map if it is here, for all fields or for some."""
     import pyarrow as pa
 
     opens = pa.ipc.open_file if _has_footer(file) else pa.ipc.open_stream
-    return opens(pa.memory_map(str(file)), options=pa.ipc.IpcReadOptions(included_fields=fields))
+    system, path = filesystem(file)
+    content = pa.memory_map(path) if isinstance(file, Path) else system.open_input_file(path)
+    return opens(content, options=pa.ipc.IpcReadOptions(included_fields=fields))
 
 
 class ArrowSource:
@@ -90,6 +96,7 @@ class ArrowSource:
         self.name = str(path) if name is None else name
         rows = TableParts([locate(path)], format=ArrowFormat(), columns=columns, name=self.name)
         self._rows: Parts = rows
+        self.piece_ends = rows.piece_ends
         self.dim, self.dtype, self.columns, self.ignored = rows.dim, rows.dtype, rows.columns, rows.ignored
 
     def __len__(self) -> int:
@@ -104,7 +111,7 @@ class ArrowSource:
 
 
 def open_arrow_parts(
-    files: Sequence[Path], *, columns: tuple[str, ...] | None = None, name: str
+    files: Sequence[AnyFile], *, columns: tuple[str, ...] | None = None, name: str
 ) -> TableParts:
     """Rows of many Arrow files; see `TableParts`."""
     return TableParts(files, format=ArrowFormat(), columns=columns, name=name)

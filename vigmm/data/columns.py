@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vigmm.core.errors import DataError
-from vigmm.data.arrays import ArraySource
+from vigmm.core.errors import DataError, EmptyError
 from vigmm.data.files import resolve_columns
 from vigmm.data.protocol import Rows2D
 
@@ -27,24 +26,26 @@ def is_number(kind: pa.DataType) -> bool:
     return any(test(inner) for test in tests)
 
 
-def numbers(table: pa.Table, columns: Iterable[str] | None, name: str) -> tuple[ArraySource, tuple[str, ...]]:
-    """The numeric columns of `table` as one array, and the names of the others."""
+def numbers(
+    table: pa.Table, columns: Iterable[str] | None, name: str
+) -> tuple[Rows2D, tuple[str, ...], tuple[str, ...]]:
+    """Columns of `table`, by default the numeric ones, as one array; their names; and those of the others."""
     names = tuple(table.column_names)
     if table.num_rows == 0:
-        raise DataError(f"{name} has no rows (columns: {', '.join(names)})")
+        raise EmptyError(f"{name} has no rows (columns: {', '.join(names)}); give data with rows")
     numeric = tuple(name for name, kind in zip(names, table.schema.types, strict=True) if is_number(kind))
     for column in columns if columns is not None else ():
         if column not in numeric:
             raise DataError(f"{name}: column {column!r} {why_not_number(table.column(column))}")
     if not numeric:
         kinds = ", ".join(f"{n} ({kind})" for n, kind in zip(names, table.schema.types, strict=True))
-        raise DataError(f"{name} has no numeric column; it has: {kinds}")
+        raise DataError(f"{name} has no numeric column; it has: {kinds}. Encode some as numbers")
     chosen = tuple(columns) if columns is not None else numeric
     resolve_columns(chosen, names, name)  # a name that occurs twice cannot be told apart
     dtypes = [numpy_type(table.column(c).type, nulls=table.column(c).null_count > 0) for c in chosen]
     array = as_array(table, chosen, np.result_type(*dtypes))
     ignored = tuple(column for column in names if column not in chosen)
-    return ArraySource(array, columns=chosen, name=name), ignored
+    return array, chosen, ignored
 
 
 def numpy_type(kind: pa.DataType, *, nulls: bool) -> np.dtype[Any]:

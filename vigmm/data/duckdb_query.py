@@ -6,6 +6,7 @@ import textwrap
 from typing import TYPE_CHECKING, ClassVar
 
 from vigmm.core.errors import DataError
+from vigmm.data.arrays import ArraySource
 from vigmm.data.columns import numbers
 from vigmm.data.protocol import CHUNK, Index, Rows2D, content_fingerprint
 
@@ -52,7 +53,8 @@ class DuckdbSource:
         query = str(path).removeprefix(_PREFIX).strip()
         shown = textwrap.shorten(f"{_PREFIX}{query}", _SHOWN, placeholder=" ...")
         self.name = shown if name is None else name
-        self._rows, ignored = numbers(_result(query, self.name), columns, self.name)
+        array, names, ignored = numbers(_result(query, self.name), columns, self.name)
+        self._rows = ArraySource(array, columns=names, name=self.name)
         self.ignored: tuple[str, ...] = ignored if columns is None else ()
         self.dim, self.dtype, self.columns = self._rows.dim, self._rows.dtype, self._rows.columns
 

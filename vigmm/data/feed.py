@@ -16,9 +16,20 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float, Key
 
+from vigmm.core.processes import ALONE, Group
 from vigmm.data.sampler import Minibatch, Rows, Sampler
 
-__all__ = ["Feed", "Layout", "OneDevice", "Portion", "Resident", "Streamed", "TrainingData", "open_feed"]
+__all__ = [
+    "Feed",
+    "Layout",
+    "OneDevice",
+    "Portion",
+    "Resident",
+    "Shares",
+    "Streamed",
+    "TrainingData",
+    "open_feed",
+]
 
 _FOREVER = 2**31 - 1
 
@@ -60,7 +71,12 @@ class Feed(Protocol):
 
 
 class Streamed(Protocol):
-    """Rows that are not all on the device; see `vigmm.data.stream.Stream`."""
+    """Rows that are not all on one device; see `vigmm.data.stream.Stream` and `vigmm.train.placement`."""
+
+    @property
+    def group(self) -> Group:
+        """The processes that have the rows."""
+        ...
 
     @property
     def num_rows(self) -> int:
@@ -82,7 +98,7 @@ class Streamed(Protocol):
         ...
 
     def pieces(self) -> Iterator[Rows]:
-        """All rows in order, in pieces of one shape; rows that fill up the last have weight 0."""
+        """This process's rows in order, in pieces of one shape; rows that fill them up have weight 0."""
         ...
 
     def filled(self) -> Streamed:
@@ -97,24 +113,41 @@ class Streamed(Protocol):
 TrainingData: TypeAlias = Rows | Streamed
 
 
-class Layout(Protocol):
-    """How rows of the host come to lie on devices."""
+class Shares(Protocol):
+    """So many rows over devices, in equal shares.
+
+    Attributes:
+        mesh: the devices; None for one.
+    """
 
     @property
     def mesh(self) -> Any:
         """The devices; None for one."""
         ...
 
+    def put(self, x: Float[np.ndarray, "n D"], weight: Float[np.ndarray, " n"]) -> Rows:
+        """This process's rows, on its devices."""
+        ...
+
+    def sampler(self, sampler: Minibatch) -> Sampler:
+        """Cuts the batches of `sampler` out of the rows that all processes have put there."""
+        ...
+
+
+class Layout(Protocol):
+    """How rows of the host come to lie on devices."""
+
+    @property
+    def group(self) -> Group:
+        """The processes that have the rows."""
+        ...
+
+    def shares(self, rows: int) -> Shares:
+        """For so many rows of this process; to be called by all processes alike."""
+        ...
+
     def place(self, x: Float[np.ndarray, "n D"], weight: Float[np.ndarray, " n"]) -> TrainingData:
         """Rows that stay."""
-        ...
-
-    def put(self, x: Float[np.ndarray, "n D"], weight: Float[np.ndarray, " n"]) -> Rows:
-        """Rows for some steps."""
-        ...
-
-    def sampler(self, sampler: Minibatch, rows: int) -> Sampler:
-        """Cuts the batches of `sampler` out of so many rows that `put` has placed."""
         ...
 
 
@@ -123,28 +156,38 @@ class OneDevice:
     """All rows on the device that JAX chooses."""
 
     mesh: None = None
+    group: Group = ALONE
+
+    def shares(self, rows: int) -> OneDevice:
+        """Itself: nothing depends on the number of rows."""
+        return self
 
     def place(self, x: Float[np.ndarray, "n D"], weight: Float[np.ndarray, " n"]) -> Rows:
         """Rows that stay."""
         return self.put(x, weight)
 
     def put(self, x: Float[np.ndarray, "n D"], weight: Float[np.ndarray, " n"]) -> Rows:
-        """Rows for some steps. On a CPU they may share the memory of the arrays, which are left alone."""
+        """The rows. On a CPU they may share the memory of the arrays, which are left alone."""
         return Rows(x=jax.device_put(x), weight=jax.device_put(weight))
 
-    def sampler(self, sampler: Minibatch, rows: int) -> Sampler:
+    def sampler(self, sampler: Minibatch) -> Sampler:
         """The sampler itself."""
         return sampler
 
 
 class Resident:
-    """All rows are on the device: one portion that lasts for ever."""
+    """All rows are on their devices: one portion that lasts for ever.
+
+    Args:
+        rows: all of them.
+        sampler: cuts batches out of them.
+        mesh: the devices; None for one.
+    """
 
     waited = 0.0
-    mesh = None
 
-    def __init__(self, rows: Rows, sampler: Sampler) -> None:
-        self.sampler = sampler
+    def __init__(self, rows: Rows, sampler: Sampler, mesh: Any = None) -> None:
+        self.sampler, self.mesh = sampler, mesh
         self.steps_per_pass = sampler.steps_per_epoch(rows.num_rows)
         self._portion = Portion(rows, _FOREVER)
 

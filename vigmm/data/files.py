@@ -10,7 +10,7 @@ from pathlib import Path
 
 from vigmm.core.errors import DataError
 
-__all__ = ["choose_key", "did_you_mean", "locate", "place", "reading", "resolve_columns"]
+__all__ = ["choose_key", "did_you_mean", "locate", "names_beside", "place", "reading", "resolve_columns"]
 
 _PACKAGE = "pkg://"
 
@@ -28,9 +28,10 @@ def locate(path: str | Path) -> Path:
     if file.is_dir():
         raise DataError(f"{text} is a folder; name one file in it")
     if not file.exists():
-        raise DataError(f"{text}: no such file{did_you_mean(file.name, _names_beside(file))}")
+        near = did_you_mean(file.name, names_beside(file))
+        raise DataError(f"{text}: no such file{near or '; check the path'}")
     if file.stat().st_size == 0:
-        raise DataError(f"{text} is empty (0 bytes)")
+        raise DataError(f"{text} is empty (0 bytes); write it again, or give another file")
     return file
 
 
@@ -65,7 +66,8 @@ def _in_package(text: str) -> Path:
     return next((file for file in files if file.exists()), files[0])
 
 
-def _names_beside(file: Path) -> list[str]:
+def names_beside(file: Path) -> list[str]:
+    """Names in the folder of a file, for `did_you_mean`; none if it cannot be read."""
     try:
         return sorted(entry.name for entry in file.parent.iterdir())
     except OSError:
@@ -130,6 +132,8 @@ def reading(name: str, kind: str) -> Iterator[None]:
     except (DataError, MemoryError):
         raise
     except Exception as error:
+        if isinstance(error, FileNotFoundError) and error.errno is not None:  # the system says so, no parser
+            raise DataError(f"{name} is no longer there; put it back, or begin anew without it") from error
         reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
         raise DataError(
             f"{name} cannot be read as {kind}: {reason}. It may be damaged, cut short or of another kind"

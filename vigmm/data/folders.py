@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import glob
 import re
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from vigmm.core.errors import DataError
 from vigmm.data.files import place
 
-__all__ = ["list_files", "natural_key"]
+__all__ = ["HIDDEN", "common_folder", "list_files", "mine", "natural_key"]
 
-_HIDDEN = (".", "_")  # what other programs leave beside the parts: _SUCCESS, _metadata, .part-0.crc
+T = TypeVar("T")
+
+HIDDEN = (".", "_")
+"""How names begin that other programs leave beside the parts: _SUCCESS, _metadata, .part-0.crc."""
 
 
 def list_files(path: str) -> tuple[Path, ...] | None:
@@ -38,11 +43,34 @@ def list_files(path: str) -> tuple[Path, ...] | None:
     return tuple(sorted(files, key=lambda file: natural_key(str(file))))
 
 
+def common_folder(path: str) -> Path:
+    """The folder that all files of a folder or of a pattern are in or below.
+
+    Example:
+        >>> common_folder("parts/y=*/part-?.npy").as_posix()
+        'parts'
+    """
+    start = place(path)
+    if start.is_dir():
+        return start
+    return next(folder for folder in start.parents if not glob.has_magic(str(folder)))
+
+
+def mine(parts: Sequence[T], index: int, count: int) -> list[T]:
+    """The share of the process `index`, from 0, of `count` that divide the parts among them.
+
+    Example:
+        >>> mine("abcde", 0, 2), mine("abcde", 1, 2)
+        (['a', 'c', 'e'], ['b', 'd'])
+    """
+    return list(parts[index::count])
+
+
 def _below(folder: Path) -> list[Path]:
     files = [
         file
         for file in folder.rglob("*")
-        if file.is_file() and not any(name.startswith(_HIDDEN) for name in file.relative_to(folder).parts)
+        if file.is_file() and not any(name.startswith(HIDDEN) for name in file.relative_to(folder).parts)
     ]
     return sorted(files, key=lambda file: natural_key(str(file.relative_to(folder))))
 

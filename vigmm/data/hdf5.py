@@ -2,37 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 
 from vigmm.core.errors import DataError
-from vigmm.data.arrays import ArraySource
 from vigmm.data.files import choose_key, locate, reading
-from vigmm.data.parts import Parts
-from vigmm.data.protocol import CHUNK, Index, Rows2D
+from vigmm.data.protocol import Index, Rows2D
+from vigmm.data.slices import SlicedParts
 
-__all__ = ["Hdf5Source"]
-
-
-@dataclass(frozen=True)
-class _Rows:
-    """Rows of a data set that follow each other: HDF5 reads ranges fast and lists of rows very slowly."""
-
-    file: Path
-    key: str
-    first: int
-    rows: int
-    name: str
-
-    def open(self) -> ArraySource:
-        with reading(self.name, "hdf5"), _library(self.name).File(self.file, "r") as file:
-            rows = file[self.key][self.first : self.first + self.rows]
-            if len(rows) != self.rows:
-                raise DataError(f"{self.name} has changed since the run began; start again")
-            return ArraySource(rows, name=self.name)
+__all__ = ["Hdf5Source", "hdf5_library"]
 
 
 class Hdf5Source:
@@ -54,7 +34,7 @@ class Hdf5Source:
     def __init__(self, path: str | Path, *, key: str | None = None, name: str | None = None) -> None:
         self.name = str(path) if name is None else name
         file = locate(path)
-        library = _library(self.name)
+        library = hdf5_library(self.name)
         with reading(self.name, "hdf5"), library.File(file, "r") as opened:
             chosen = choose_key(
                 None if key is None else key.strip("/"),
@@ -62,14 +42,15 @@ class Hdf5Source:
                 "data set",
                 self.name,
             )
-            found = opened[chosen]
-            if found.ndim not in (1, 2) or 0 in found.shape:
-                ArraySource(np.empty(found.shape or ()), name=self.name)  # says what is wrong with the shape
-            head = ArraySource(found[:1], name=self.name)  # and this with the type
-            total = int(found.shape[0])
-        starts = range(0, total, CHUNK)
-        pieces = [_Rows(file, chosen, start, min(CHUNK, total - start), self.name) for start in starts]
-        self._rows = Parts(pieces, columns=head.columns, dtype=head.dtype, name=self.name)
+            shape, chunks = opened[chosen].shape, opened[chosen].chunks
+
+        def read(start: int, stop: int) -> np.ndarray:
+            with reading(self.name, "hdf5"), library.File(file, "r") as opened:
+                rows: np.ndarray = opened[chosen][start:stop]
+                return rows
+
+        self._rows = SlicedParts(file, shape, read, name=self.name, chunk=chunks[0] if chunks else 1)
+        self.piece_ends = self._rows.piece_ends
         self.dim, self.dtype, self.columns = self._rows.dim, self._rows.dtype, self._rows.columns
 
     def __len__(self) -> int:
@@ -83,7 +64,8 @@ class Hdf5Source:
         return self._rows.fingerprint()
 
 
-def _library(name: str) -> Any:
+def hdf5_library(name: str) -> Any:
+    """h5py, or a sentence that says how to get it."""
     try:
         import h5py
     except ImportError as error:

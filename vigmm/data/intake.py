@@ -9,6 +9,8 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from vigmm.core import rng
+from vigmm.core.processes import ALONE, Group
+from vigmm.core.struct import require
 from vigmm.data.arrays import ArraySource
 from vigmm.data.device import chosen_rows, holdout_index, holdout_split, host_rows, to_rows
 from vigmm.data.feed import Layout, OneDevice, TrainingData
@@ -79,18 +81,27 @@ class Intake:
         return self.num_rows - len(self.held.raw)
 
 
-def survey(source: Source, weight: Float[np.ndarray, " N"] | None, *, missing: bool, dtype: Any) -> Survey:
+def survey(
+    source: Source,
+    weight: Float[np.ndarray, " N"] | None,
+    *,
+    missing: bool,
+    dtype: Any,
+    group: Group = ALONE,
+) -> Survey:
     """Read all rows once (twice with missing values) and keep their moments.
 
     Args:
-        source: the rows.
+        source: the rows, or this process's share of them.
         weight: sample weights.
         missing: whether NaN stands for a missing value.
         dtype: float type of the computation; see `Moments.typical`.
+        group: processes that share the rows.
     """
     if missing:
+        require(group.count == 1, "model.missing", "false with several processes", missing)
         return Survey(*observed_moments(source, weight=weight))
-    return Survey(compute_moments(source, weight=weight).typical(np.dtype(dtype)), None)
+    return Survey(compute_moments(source, weight=weight, group=group).typical(np.dtype(dtype)), None)
 
 
 def take_in(
@@ -122,27 +133,59 @@ def take_in(
     """
     layout = layout or OneDevice()
     missing, standard = seen.patterns is not None, seen.standardizer
+    mine = _Mine.of(len(source), layout.group)
     split, draw = rng.stream(key, "split"), rng.stream(key, "sample")
     if portion is not None:
         heavy = None if weight is None else check_weight(weight, len(source), source.name)
-        kept = holdout_index(len(source), holdout, most_held, split)
-        index = _others(len(source), kept, sample, draw)
-        held, rows = _read(source, seen, dtype, heavy, kept, index)
+        kept = holdout_index(mine.total, holdout, most_held, split)
+        index = _others(mine.total, kept, sample, draw)
+        held, rows = _read(source, seen, dtype, heavy, kept, index, mine)
         stream = Stream(
-            source, standard, np.dtype(dtype), portion, weight=heavy, without=kept, missing=missing,
-            layout=layout,
+            source, standard, np.dtype(dtype), portion, weight=heavy, without=mine.of_these(kept),
+            missing=missing, layout=layout,
         )  # fmt: skip
-        return Intake(stream, rows, index, held, len(source))
-    train, kept = holdout_split(len(source), holdout, most_held, split)
-    chosen = train if len(kept) else None
+        return Intake(stream, rows, index, held, mine.total)
+    train, kept = holdout_split(mine.total, holdout, most_held, split)
+    here = mine.of_these(train)
+    chosen = here if len(here) < len(source) else None
     x, heavy = host_rows(source, standard, dtype, index=chosen, weight=weight, missing=missing)
     data = layout.place(x, heavy)
-    others = to_rows(source, standard, dtype, index=kept, weight=weight, missing=missing)
-    held = Held(np.asarray(source[kept]), others, _of(weight, kept))
+    held, _ = _read(source, seen, dtype, weight, kept, kept[:0], mine)
     if len(train) <= sample and isinstance(data, Rows):
-        return Intake(data, data, train, held, len(source))
+        return Intake(data, data, train, held, mine.total)
     places = chosen_rows(len(train), min(sample, len(train)), draw)
-    return Intake(data, OneDevice().put(x[places], heavy[places]), train[places], held, len(source))
+    before = int(np.searchsorted(train, mine.first))
+    local = places[(places >= before) & (places < before + len(here))] - before
+    some = OneDevice().put(layout.group.joined(x[local]), layout.group.joined(heavy[local]))
+    return Intake(data, some, train[places], held, mine.total)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Mine:
+    """Which of the rows of all processes are this one's.
+
+    Args:
+        first: number of the first.
+        count: how many.
+        total: rows of all processes.
+        group: the processes.
+    """
+
+    first: int
+    count: int
+    total: int
+    group: Group
+
+    @staticmethod
+    def of(count: int, group: Group) -> _Mine:
+        counts = [int(one[0]) for one in group.gather(np.array([count]))]
+        return _Mine(sum(counts[: group.index]), count, sum(counts), group)
+
+    def of_these(self, index: Int[np.ndarray, " n"]) -> Int[np.ndarray, " m"]:
+        """Those of some sorted row numbers that are here, by their numbers here."""
+        low, high = np.searchsorted(index, [self.first, self.first + self.count])
+        here: np.ndarray = index[low:high] - self.first
+        return here
 
 
 def _others(
@@ -163,24 +206,30 @@ def _read(
     weight: Float[np.ndarray, " N"] | None,
     kept: Int[np.ndarray, " held"],
     index: Int[np.ndarray, " n"],
+    mine: _Mine,
 ) -> tuple[Held, Rows]:
-    """Held-out rows and others, in one pass over the files."""
+    """Held-out rows and others, of all processes and for all of them, in one pass over the files."""
     both = np.union1d(index, kept)
-    values = np.concatenate([source[:0], *(block for _, block in blocks(source, index=both))])
+    here = mine.of_these(both)
+    values = mine.group.joined(
+        np.concatenate([source[:0], *(block for _, block in blocks(source, index=here))])
+    )
+    heavy = None if weight is None else mine.group.joined(_of(weight, here))
 
-    def some(index: Int[np.ndarray, " n"]) -> tuple[Float[np.ndarray, "n D"], Rows]:
-        raw = values[np.searchsorted(both, index)]
+    def some(index: Int[np.ndarray, " n"]) -> tuple[Held, Rows]:
+        at = np.searchsorted(both, index)
+        raw, load = values[at], None if heavy is None else heavy[at]
         if len(index) == 0:
-            empty = np.zeros((0, source.dim), dtype)
-            return raw, OneDevice().put(empty, np.zeros(0, dtype))
+            rows = OneDevice().put(np.zeros((0, source.dim), dtype), np.zeros(0, dtype))
+            return Held(raw, rows, load), rows
         named = ArraySource(raw, columns=source.columns, name=source.name)
         missing = seen.patterns is not None
-        rows = to_rows(named, seen.standardizer, dtype, weight=_of(weight, index), missing=missing)
-        return raw, rows
+        rows = to_rows(named, seen.standardizer, dtype, weight=load, missing=missing)
+        return Held(raw, rows, load), rows
 
-    raw, held = some(kept)
-    return Held(raw, held, _of(weight, kept)), some(index)[1]
+    return some(kept)[0], some(index)[1]
 
 
-def _of(weight: Float[np.ndarray, " N"] | None, index: Int[np.ndarray, " n"]) -> np.ndarray | None:
-    return None if weight is None else np.asarray(weight, np.float64)[index]
+def _of(weight: Float[np.ndarray, " N"], index: Int[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
+    chosen: np.ndarray = np.asarray(weight, np.float64)[index]
+    return chosen

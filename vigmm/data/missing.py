@@ -13,10 +13,10 @@ from vigmm.core.errors import DataError
 from vigmm.data.moments import Moments
 from vigmm.data.protocol import CHUNK, Source, blocks, check_finite, check_rows, check_weight
 
-__all__ = ["observed_moments", "patterns_of"]
+__all__ = ["MOST_PATTERNS", "observed_moments", "patterns_of"]
 
 # Each pattern costs a factorisation per component and step; data with more of them are better imputed first.
-_MOST_PATTERNS = 1024
+MOST_PATTERNS = 1024
 
 
 def patterns_of(x: Float[np.ndarray, "n D"]) -> Bool[np.ndarray, "M D"]:
@@ -62,9 +62,9 @@ def observed_moments(
         low = np.minimum(low, np.where(seen, rows, np.inf).min(axis=0))
         high = np.maximum(high, np.where(seen, rows, -np.inf).max(axis=0))
         patterns |= {pattern.tobytes() for pattern in patterns_of(rows)}
-        if len(patterns) > _MOST_PATTERNS:
+        if len(patterns) > MOST_PATTERNS:
             raise DataError(
-                f"{source.name} has more than {_MOST_PATTERNS} different combinations of missing columns: "
+                f"{source.name} has more than {MOST_PATTERNS} different combinations of missing columns: "
                 f"leave out or impute the columns that are missing most often"
             )
     if not (count > 0).all():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 from jaxtyping import Float, Num
 
 from vigmm.core.errors import DataError
+from vigmm.core.processes import ALONE, Group
 from vigmm.core.struct import state
 from vigmm.data.protocol import CHUNK, Source, blocks, check_finite, check_rows, check_weight
 
@@ -36,6 +38,7 @@ class Moments:
         minimum: smallest value of each column, over rows of positive weight.
         maximum: largest value of each column, over rows of positive weight.
         quartiles: of each column, over evenly spaced rows; empty where they were not looked at.
+        one_unit: whether all columns are measured in one unit, so that they must be scaled alike.
     """
 
     count: float
@@ -45,6 +48,7 @@ class Moments:
     minimum: Float[np.ndarray, " D"]
     maximum: Float[np.ndarray, " D"]
     quartiles: Float[np.ndarray, "Q D"]
+    one_unit: bool = False
 
     def typical(self, dtype: Any) -> Moments:
         """The same, but of what most rows are like in columns that gross outliers rule.
@@ -97,9 +101,22 @@ class _Part:
             np.maximum(self.maximum, other.maximum),
         )
 
+    def of_all(self, group: Group) -> _Part:
+        """The parts of all processes, merged in order."""
+        names = [field.name for field in dataclasses.fields(self)]
+        gathered = [group.gather(np.asarray(getattr(self, name), np.float64)[None]) for name in names]
+        parts = [
+            _Part(float(one[0][0]), *(array[0] for array in one[1:])) for one in zip(*gathered, strict=True)
+        ]
+        return functools.reduce(_Part.merge, parts)
+
 
 def compute_moments(
-    source: Source, *, weight: Float[np.ndarray, " N"] | None = None, chunk: int = CHUNK
+    source: Source,
+    *,
+    weight: Float[np.ndarray, " N"] | None = None,
+    chunk: int = CHUNK,
+    group: Group = ALONE,
 ) -> Moments:
     """Weighted moments of a source in one pass of `chunk` rows at a time, in float64.
 
@@ -108,9 +125,10 @@ def compute_moments(
     merged about their means.
 
     Args:
-        source: the rows.
+        source: the rows; one with a true attribute `one_unit` has columns that must be scaled alike.
         weight: sample weights; ones by default.
         chunk: rows per step of the pass; the result does not depend on it beyond rounding.
+        group: processes that each have a share of the rows; the moments are of all of them.
 
     Returns:
         The moments in the units of the source.
@@ -126,9 +144,13 @@ def compute_moments(
     """
     check_rows(source, 1)
     weights = None if weight is None else check_weight(weight, len(source), source.name)
-    shift: Float[np.ndarray, " D"] | None = None
+    counts = [int(one[0]) for one in group.gather(np.array([len(source)]))]
+    before = sum(counts[: group.index])
+    # A row that counts, and the same in all processes, so that their parts can be merged.
+    first = 0 if weights is None else int(np.argmax(weights > 0))
+    shift = group.gather(np.asarray(source[first : first + 1], np.float64))[0][0]
     total: _Part | None = None
-    stride = -(-len(source) // _QUARTILE_ROWS)
+    stride = -(-sum(counts) // _QUARTILE_ROWS)
     sample: list[np.ndarray] = []
     masses: list[np.ndarray] = []
     with np.errstate(over="ignore", invalid="ignore"):  # an overflow is reported below, by column
@@ -136,18 +158,17 @@ def compute_moments(
             check_finite(block, source, start=start)
             rows = block.astype(np.float64)
             heavy = None if weights is None else weights[start : start + len(rows)]
-            some = slice(-start % stride, None, stride)
+            some = slice(-(before + start) % stride, None, stride)
             sample.append(rows[some].copy())
             masses.append(np.ones(len(sample[-1])) if heavy is None else heavy[some])
             if heavy is not None and not heavy.all():
                 rows, heavy = rows[heavy > 0], heavy[heavy > 0]
             if len(rows) == 0:
                 continue
-            shift = rows[0].copy() if shift is None else shift
             part = _part_of(rows, heavy, shift)
             total = part if total is None else total.merge(part)
         assert total is not None, "check_weight leaves a row with positive weight"
-        assert shift is not None
+        total = total.of_all(group)
         cov = total.scatter / total.count
     if not np.isfinite(cov).all():
         column = source.columns[int(np.argmin(np.isfinite(np.diag(cov))))]
@@ -157,12 +178,13 @@ def compute_moments(
         )
     return Moments(
         count=total.count,
-        rows=len(source),
+        rows=sum(counts),
         mean=total.mean + shift,
         cov=(cov + cov.T) / 2,
         minimum=total.minimum,
         maximum=total.maximum,
-        quartiles=_quartiles(np.concatenate(sample), np.concatenate(masses)),
+        quartiles=_quartiles(group.joined(np.concatenate(sample)), group.joined(np.concatenate(masses))),
+        one_unit=bool(getattr(source, "one_unit", False)),
     )
 
 
@@ -204,9 +226,14 @@ class Standardizer:
 
     @staticmethod
     def from_moments(moments: Moments) -> Standardizer:
-        """Zero mean and unit (population) standard deviation; a constant column is only centred."""
+        """Zero mean and unit (population) standard deviation; a constant column is only centred.
+
+        Columns of one unit have a standard deviation of one on average: a ball in z is one in x.
+        """
         sd = np.sqrt(np.diag(moments.cov))
         varies = (moments.maximum > moments.minimum) & (sd > 0)
+        if moments.one_unit and varies.any():
+            sd, varies = np.full_like(sd, np.sqrt(np.mean(sd[varies] ** 2))), np.ones_like(varies)
         return Standardizer(center=moments.mean.copy(), scale=np.where(varies, sd, 1.0))
 
     @staticmethod

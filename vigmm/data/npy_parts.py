@@ -11,6 +11,7 @@ import numpy as np
 from vigmm.core.errors import DataError
 from vigmm.data.numpy_files import NpySource
 from vigmm.data.parts import Parts
+from vigmm.data.remote import AnyFile
 
 __all__ = ["open_npy_parts"]
 
@@ -28,7 +29,7 @@ class _NpyPiece:
         return source
 
 
-def open_npy_parts(files: Sequence[Path], *, name: str) -> Parts:
+def open_npy_parts(files: Sequence[AnyFile], *, name: str) -> Parts:
     """Rows of many ``.npy`` files, in the order of `files`.
 
     Raises:
@@ -36,13 +37,13 @@ def open_npy_parts(files: Sequence[Path], *, name: str) -> Parts:
     """
     pieces, dtypes, columns = [], [], None
     for file in files:
-        header = NpySource(file)  # reads the header, and lets go of the map
+        header = NpySource(str(file))  # reads the header, and lets go of the map
         columns = header.columns if columns is None else columns
         if header.columns != columns:
             raise DataError(
                 f"{file} has {header.dim} columns, but {files[0]} has {len(columns)}: "
                 f"all parts need the same columns. Take it out, or give a pattern that leaves it out"
             )
-        pieces.append(_NpyPiece(file, len(header)))
+        pieces.append(_NpyPiece(Path(str(file)), len(header)))
         dtypes.append(header.dtype)
     return Parts(pieces, columns=columns or (), dtype=np.result_type(*dtypes), name=name)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vigmm.data.remote import AnyFile, filesystem
 from vigmm.data.table_parts import TableParts
 
 if TYPE_CHECKING:
@@ -18,20 +18,21 @@ class ParquetFormat:
     """Parquet as a `TableFormat`; a piece is a row group. Footers that were read are kept."""
 
     kind = "parquet"
+    unit: str | None = "row group"
 
     def __init__(self) -> None:
-        self._fragments: dict[Path, Any] = {}
+        self._fragments: dict[AnyFile, Any] = {}
 
-    def schema(self, file: Path) -> pa.Schema:
+    def schema(self, file: AnyFile) -> pa.Schema:
         """Names and types of the columns, from the footer."""
         schema: pa.Schema = self._fragment(file).physical_schema
         return schema
 
-    def sizes(self, file: Path) -> list[int]:
+    def sizes(self, file: AnyFile) -> list[int]:
         """Rows of every row group, from the footer."""
         return [group.num_rows for group in self._fragment(file).row_groups]
 
-    def nulls(self, file: Path, columns: list[str]) -> set[str]:
+    def nulls(self, file: AnyFile, columns: list[str]) -> set[str]:
         """Columns with missing cells: from the footer, or by reading the columns it is silent on."""
         metadata = self._fragment(file).metadata
         positions = {metadata.schema.column(i).path: i for i in range(metadata.num_columns)}
@@ -50,23 +51,24 @@ class ParquetFormat:
             found |= {column for column in silent if table.column(column).null_count}
         return found
 
-    def read(self, file: Path, columns: list[str], piece: int | None) -> pa.Table:
+    def read(self, file: AnyFile, columns: list[str], piece: int | None) -> pa.Table:
         """One row group, or the whole file."""
         fragment = self._fragment(file)
         chosen = fragment if piece is None else fragment.subset(row_group_ids=[piece])
         table: pa.Table = chosen.to_table(columns=columns)
         return table
 
-    def _fragment(self, file: Path) -> Any:
-        from pyarrow import dataset, fs
+    def _fragment(self, file: AnyFile) -> Any:
+        from pyarrow import dataset
 
         if file not in self._fragments:
-            self._fragments[file] = dataset.ParquetFileFormat().make_fragment(str(file), fs.LocalFileSystem())
+            system, path = filesystem(file)
+            self._fragments[file] = dataset.ParquetFileFormat().make_fragment(path, system)
         return self._fragments[file]
 
 
 def open_parquet_parts(
-    files: Sequence[Path], *, columns: tuple[str, ...] | None = None, name: str
+    files: Sequence[AnyFile], *, columns: tuple[str, ...] | None = None, name: str
 ) -> TableParts:
     """Rows of many Parquet files; see `TableParts`."""
     return TableParts(files, format=ParquetFormat(), columns=columns, name=name)

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+import threading
 from collections import OrderedDict
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 from jaxtyping import Int
 
-from vigmm.core.errors import DataError
+from vigmm.core.errors import EmptyError
 from vigmm.data.protocol import Index, Rows2D, content_fingerprint
+from vigmm.data.remote import AnyFile, state_of
 
 __all__ = ["OpenPiece", "Parts", "Piece"]
 
@@ -36,7 +37,7 @@ class Piece(Protocol):
     """
 
     @property
-    def file(self) -> Path: ...  # noqa: D102
+    def file(self) -> AnyFile: ...  # noqa: D102
 
     @property
     def first(self) -> int: ...  # noqa: D102
@@ -66,7 +67,7 @@ class Parts:
         name: what messages call the whole.
 
     Raises:
-        DataError: if there is no row at all.
+        EmptyError: if there is no row at all.
     """
 
     def __init__(
@@ -77,8 +78,9 @@ class Parts:
         self._pieces = [piece for piece in pieces if piece.rows > 0]
         self._ends: Int[np.ndarray, " pieces"] = np.cumsum([piece.rows for piece in self._pieces], dtype=int)
         self._kept: OrderedDict[int, OpenPiece] = OrderedDict()
+        self._lock = threading.Lock()
         if not self._pieces:
-            raise DataError(f"{name} has no rows (columns: {', '.join(columns)})")
+            raise EmptyError(f"{name} has no rows (columns: {', '.join(columns)})")
 
     def __len__(self) -> int:
         return int(self._ends[-1])
@@ -112,8 +114,8 @@ class Parts:
             return content
         digest = hashlib.sha256(content.encode())
         for file in dict.fromkeys(piece.file for piece in self._pieces):
-            about = file.stat()
-            digest.update(f"{about.st_size}:{about.st_mtime_ns};".encode())
+            size, changed = state_of(file)
+            digest.update(f"{size}:{changed};".encode())
         return f"{kind}:{digest.hexdigest()}"
 
     def _start(self, number: int) -> int:
@@ -143,14 +145,15 @@ class Parts:
         return rows
 
     def _open(self, number: int) -> OpenPiece:
-        if number in self._kept:
-            self._kept.move_to_end(number)
-            return self._kept[number]
-        opened = self._kept[number] = self._pieces[number].open()
-        width = self.dim * self.dtype.itemsize
-        while len(self._kept) > 1 and (
-            len(self._kept) > _OPEN_PIECES
-            or sum(self._pieces[kept].rows for kept in self._kept) * width > _OPEN_BYTES
-        ):
-            self._kept.popitem(last=False)
-        return opened
+        with self._lock:  # a thread may read ahead
+            if number in self._kept:
+                self._kept.move_to_end(number)
+                return self._kept[number]
+            opened = self._kept[number] = self._pieces[number].open()
+            width = self.dim * self.dtype.itemsize
+            while len(self._kept) > 1 and (
+                len(self._kept) > _OPEN_PIECES
+                or sum(self._pieces[kept].rows for kept in self._kept) * width > _OPEN_BYTES
+            ):
+                self._kept.popitem(last=False)
+            return opened

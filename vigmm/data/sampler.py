@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Key
 
+from vigmm.core.processes import ALONE, Group
 from vigmm.core.struct import require, spec, state
 from vigmm.core.typing import Batch
 from vigmm.math.cipher import permute
@@ -28,6 +29,11 @@ class Rows:
 
     x: Float[Array, "N D"]
     weight: Float[Array, " N"]
+
+    @property
+    def group(self) -> Group:
+        """The processes that have the rows: this one alone."""
+        return ALONE
 
     @property
     def num_rows(self) -> int:

@@ -12,6 +12,9 @@ exactly. What is not exact is independence: rows of one block come in one portio
 neighbours resemble each other make noisier steps than shuffled data (see the design effect of
 `vigmm.data.audit`), the less so the more blocks there are in a portion.
 
+Of several processes each reads its own rows in this way, and a portion is made of a part from each: all
+have the same number of portions, and portions as large as the largest share needs.
+
 The order depends on (key, number of the pass) only. One thread reads ahead, two portions deep, and puts them
 on the device; it reads, centres and casts in small chunks, so that the host holds four portions at most.
 """
@@ -21,6 +24,7 @@ from __future__ import annotations
 import concurrent.futures
 import contextlib
 import dataclasses
+import functools
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -30,6 +34,7 @@ from jaxtyping import Array, Float, Int, Key
 
 from vigmm.core import rng
 from vigmm.core.precision import precision
+from vigmm.core.processes import Group
 from vigmm.core.struct import require
 from vigmm.data.device import standardised
 from vigmm.data.feed import Feed, Layout, OneDevice, Portion
@@ -68,11 +73,11 @@ class Stream:
     """All rows of a source but the held-out ones, standardised as they are read.
 
     Args:
-        source: N rows in the user's units.
+        source: rows in the user's units: this process's share of them.
         standardizer: centring and scaling.
         dtype: float type on the device.
-        portion: the most rows of a portion.
-        weight: sample weights of the N rows; ones by default.
+        portion: the most rows of a portion, over all processes.
+        weight: sample weights of these rows; ones by default.
         without: sorted numbers of the rows that are held out: they are read and get weight 0.
         missing: whether NaN stands for a missing value.
         fill: whether missing values are replaced by 0, a column's mean.
@@ -93,20 +98,36 @@ class Stream:
         require(self.portion >= 1, "portion", ">= 1", self.portion)
 
     @property
+    def group(self) -> Group:
+        """The processes that have the rows."""
+        return self.layout.group
+
+    @functools.cached_property
+    def _counts(self) -> list[int]:
+        """Rows of every process."""
+        return [int(one[0]) for one in self.group.gather(np.array([len(self.source)]))]
+
+    @property
     def num_rows(self) -> int:
         """N, held-out rows included: they are read like the others."""
-        return len(self.source)
+        return sum(self._counts)
 
     @property
     def dim(self) -> int:
         """D."""
         return self.source.dim
 
+    @functools.cached_property
+    def _weight(self) -> float:
+        if self.weight is None:
+            mine = float(len(self.source) - len(self.without))
+        else:
+            mine = float(self.weight.sum() - self.weight[self.without].sum())
+        return float(self.group.total(np.array(mine)))
+
     def total_weight(self) -> float:
         """Sum of the weights of the rows that are not held out."""
-        if self.weight is None:
-            return float(self.num_rows - len(self.without))
-        return float(self.weight.sum() - self.weight[self.without].sum())
+        return self._weight
 
     def filled(self) -> Stream:
         """The same with 0 for what is missing."""
@@ -114,19 +135,20 @@ class Stream:
 
     @property
     def num_portions(self) -> int:
-        """M."""
-        return -(-self.num_rows // self.portion)
+        """M, the same for all processes."""
+        most = max(1, self.portion // self.group.count)
+        return max(-(-count // most) for count in self._counts)
 
     @property
     def rows_per_portion(self) -> int:
-        """Rows of a portion's array; the last ones may be there to fill it up."""
-        return -(-self.num_rows // self.num_portions)
+        """Rows of this process's part of a portion; the last ones may be there to fill it up."""
+        return -(-len(self.source) // self.num_portions)
 
     def pieces(self) -> Iterator[Rows]:
-        """All rows in the source's own order and with their own weights, one portion after the other."""
-        size = self.rows_per_portion
-        for start in range(0, self.num_rows, size):
-            yield OneDevice().put(*self._read([(start, min(start + size, self.num_rows))], 1.0))
+        """This process's rows in the source's own order and with their own weights, in parts of portions."""
+        size, count = self.rows_per_portion, len(self.source)
+        for start in range(0, count, size):
+            yield OneDevice().put(*self._read([(start, min(start + size, count))], 1.0))
 
     @contextlib.contextmanager
     def feed(self, sampler: Minibatch, key: Key[Array, ""]) -> Iterator[Feed]:
@@ -179,12 +201,13 @@ class _StreamFeed:
         key: Key[Array, ""],
         reader: concurrent.futures.ThreadPoolExecutor,
     ) -> None:
-        self._stream, self._key, self._reader = stream, key, reader
+        self._stream, self._reader = stream, reader
+        self._key = rng.at_step(key, stream.group.index)
         self._reshuffle = sampler.reshuffle
-        self.sampler = stream.layout.sampler(sampler, stream.rows_per_portion)
-        self.mesh = stream.layout.mesh
+        self._shares = stream.layout.shares(stream.rows_per_portion)
+        self.sampler, self.mesh = self._shares.sampler(sampler), self._shares.mesh
         self._ends = block_ends(stream.source, stream.portion)
-        self._steps = sampler.steps_per_epoch(stream.rows_per_portion)
+        self._steps = self.sampler.steps_per_epoch(stream.rows_per_portion)
         self.steps_per_pass = self._steps * stream.num_portions
         self._order: tuple[int, Int[np.ndarray, " blocks"]] | None = None
         self._coming: dict[int, concurrent.futures.Future[Rows]] = {}
@@ -206,13 +229,13 @@ class _StreamFeed:
     def _portion(self, number: int) -> Rows:
         stream = self._stream
         epoch, part = divmod(number, stream.num_portions)
-        small, extra = divmod(stream.num_rows, stream.num_portions)
+        small, extra = divmod(len(stream.source), stream.num_portions)
         start = part * small + min(part, extra)
         ranges = self._ranges(epoch if self._reshuffle else 0, start, start + small + (part < extra))
         x, weight = stream._read(ranges, float(stream.num_portions))
         # The type is enabled per thread, and this is the reader's.
         with precision(np.dtype(stream.dtype).name):
-            return stream.layout.put(x, weight)
+            return self._shares.put(x, weight)
 
     def _ranges(self, epoch: int, start: int, stop: int) -> list[tuple[int, int]]:
         """Ranges of row numbers that lie from `start` to `stop` in the order of a pass, sorted and joined."""

@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
+from jaxtyping import Int
 
 from vigmm.core.errors import DataError
 from vigmm.data.columns import as_array, is_number, numpy_type, why_not_number
 from vigmm.data.files import locate, reading, resolve_columns
 from vigmm.data.parts import Parts
 from vigmm.data.protocol import Index, Rows2D
+from vigmm.data.remote import AnyFile, state_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -22,23 +24,29 @@ __all__ = ["TableFormat", "TableParts"]
 
 
 class TableFormat(Protocol):
-    """A kind of file with a schema, and pieces that are read one at a time."""
+    """A kind of file with a schema, and pieces that are read one at a time.
+
+    Attributes:
+        kind: what messages call such a file.
+        unit: what they call a piece; None where it is the whole file.
+    """
 
     kind: str
+    unit: str | None
 
-    def schema(self, file: Path) -> pa.Schema:
+    def schema(self, file: AnyFile) -> pa.Schema:
         """Names and types of the columns."""
         ...
 
-    def sizes(self, file: Path) -> list[int]:
+    def sizes(self, file: AnyFile) -> list[int]:
         """Rows of every piece, without reading them."""
         ...
 
-    def nulls(self, file: Path, columns: list[str]) -> set[str]:
+    def nulls(self, file: AnyFile, columns: list[str]) -> set[str]:
         """Those of the columns that have missing cells."""
         ...
 
-    def read(self, file: Path, columns: list[str], piece: int | None) -> pa.Table:
+    def read(self, file: AnyFile, columns: list[str], piece: int | None) -> pa.Table:
         """One piece, or the whole file."""
         ...
 
@@ -62,7 +70,7 @@ class _Rows:
 
 @dataclass(frozen=True)
 class _TablePiece:
-    file: Path
+    file: AnyFile
     first: int
     rows: int
     number: int
@@ -70,12 +78,17 @@ class _TablePiece:
     format: TableFormat
     columns: tuple[str, ...]
     dtype: np.dtype[Any]
+    state: tuple[int, int]
 
     def open(self) -> _Rows:
-        with reading(str(self.file), self.format.kind):
+        unit = self.format.unit
+        where = str(self.file) if unit is None else f"{unit} {self.number} of {self.file}"
+        with reading(where, self.format.kind):
             table = self.format.read(self.file, list(self.columns), self.number)
             found = {name: table.schema.field(name).type for name in self.columns}
-            if table.num_rows != self.rows or found != self.types:
+            gaps = self.dtype.kind != "f" and any(column.null_count for column in table.columns)
+            same = table.num_rows == self.rows and found == self.types and state_of(self.file) == self.state
+            if gaps or not same:
                 raise DataError(f"{self.file} has changed since the run began; start again")
         return _Rows(table, self.columns, self.dtype)
 
@@ -92,6 +105,7 @@ class TableParts(Parts):
 
     Attributes:
         ignored: columns left out because they hold no numbers; empty if `columns` was given.
+        piece_ends: where each piece ends, for whoever wants to read whole ones; see `vigmm.data.stream`.
 
     Raises:
         DataError: naming the file and the column, if a file cannot be read, lacks a column or holds it as
@@ -99,14 +113,23 @@ class TableParts(Parts):
     """
 
     def __init__(
-        self, files: Sequence[Path], *, format: TableFormat, columns: tuple[str, ...] | None, name: str
+        self, files: Sequence[AnyFile], *, format: TableFormat, columns: tuple[str, ...] | None, name: str
     ) -> None:
         names: tuple[str, ...] = ()
-        found: list[tuple[Path, int, int, int, dict[str, pa.DataType]]] = []
+        found: list[tuple[AnyFile, int, int, int, dict[str, pa.DataType]]] = []
         dtypes: list[np.dtype[Any]] = []
         first: pa.Schema | None = None
+        sizes: dict[AnyFile, list[int]] = {}
+        states: dict[AnyFile, tuple[int, int]] = {}
         for file in files:
-            locate(file)
+            if isinstance(file, Path):
+                locate(file)
+            with reading(str(file), format.kind):
+                states[file] = state_of(file)
+                sizes[file] = format.sizes(file)
+        # A part without rows need not agree with the others: a text file of this kind has no types.
+        files = [file for file in files if any(sizes[file])] or files[:1]
+        for file in files:
             with reading(str(file), format.kind):
                 schema = format.schema(file)
                 if first is None:
@@ -121,16 +144,17 @@ class TableParts(Parts):
                 nulls = format.nulls(file, whole) if whole else set()
                 dtypes += [numpy_type(kind, nulls=column in nulls) for column, kind in types.items()]
                 start = 0
-                for number, rows in enumerate(format.sizes(file)):
+                for number, rows in enumerate(sizes[file]):
                     found.append((file, start, rows, number, types))
                     start += rows
         dtype = np.result_type(*dtypes)
         self.ignored = tuple(n for n in (first.names if first else ()) if columns is None and n not in names)
         pieces = [
-            _TablePiece(file, start, rows, number, types, format, names, dtype)
+            _TablePiece(file, start, rows, number, types, format, names, dtype, states[file])
             for file, start, rows, number, types in found
         ]
         super().__init__(pieces, columns=names, dtype=dtype, name=name)
+        self.piece_ends: Int[np.ndarray, " pieces"] = self._ends
 
 
 def _chosen(schema: pa.Schema, columns: tuple[str, ...] | None, name: str) -> tuple[str, ...]:
@@ -144,7 +168,7 @@ def _chosen(schema: pa.Schema, columns: tuple[str, ...] | None, name: str) -> tu
     return numeric
 
 
-def _check_same(schema: pa.Schema, first: pa.Schema, file: Path, first_file: Path) -> None:
+def _check_same(schema: pa.Schema, first: pa.Schema, file: AnyFile, first_file: AnyFile) -> None:
     """Without a choice of columns, a column more or less is a mistake that nobody should have to guess."""
     remedy = "Choose the columns that all files have with columns, or take the file out"
     known = dict(zip(first.names, first.types, strict=True))
@@ -164,8 +188,8 @@ def _check_numeric(
     schema: pa.Schema,
     first: pa.Schema,
     names: tuple[str, ...],
-    file: Path,
-    first_file: Path,
+    file: AnyFile,
+    first_file: AnyFile,
     format: TableFormat,
 ) -> None:
     for column in names:

@@ -1,26 +1,29 @@
-"""Tables with named columns: CSV and Parquet, read by Arrow."""
+"""A table with named columns in one file: CSV and Parquet, read by Arrow."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import ClassVar
 
-from vigmm.data.arrays import default_columns
-from vigmm.data.columns import is_number, numbers
-from vigmm.data.files import locate, reading, resolve_columns
-from vigmm.data.protocol import Index, Rows2D, content_fingerprint
+from vigmm.data.csv_parts import CsvFormat
+from vigmm.data.files import locate
+from vigmm.data.parquet_parts import ParquetFormat
+from vigmm.data.parts import Parts
+from vigmm.data.protocol import Index, Rows2D
+from vigmm.data.table_parts import TableParts
 
 __all__ = ["CsvSource", "ParquetSource"]
 
-_DELIMITERS = (b",", b";", b"\t")
-
 
 class CsvSource:
-    """A text table, read into memory; comma, semicolon or tab, whichever the first line has most of.
+    """A text table; comma, semicolon or tab, whichever the first line has most of.
 
     The first line names the columns, unless it is all numbers (other than a count such as ``0,1,2``): then it
     is data and the columns are ``x0, x1, ...``. Empty cells and Arrow's usual marks (``NA``, ``nan``,
     ``null``) are NaN.
+
+    One pass when it is opened finds types and where blocks of lines begin; later only blocks that hold rows
+    asked for are parsed, again if they are too many to be kept. A compressed file has one block, itself.
 
     Args:
         path: file, or ``pkg://package/file``.
@@ -42,26 +45,11 @@ class CsvSource:
     def __init__(
         self, path: str | Path, *, columns: tuple[str, ...] | None = None, name: str | None = None
     ) -> None:
-        from pyarrow import csv
-
         self.name = str(path) if name is None else name
-        file = str(locate(path))
-        with reading(self.name, "csv"):
-            parse = csv.ParseOptions(delimiter=_delimiter(file))
-            with csv.open_csv(file, parse_options=parse) as head:
-                names = tuple(head.schema.names)
-            headless = _is_data(names)
-            names = default_columns(len(names)) if headless else names
-            if columns is not None:
-                resolve_columns(columns, names, self.name)
-            table = csv.read_csv(
-                file,
-                parse_options=parse,
-                read_options=csv.ReadOptions(column_names=names if headless else None),
-                convert_options=csv.ConvertOptions(include_columns=columns),
-            )
-            self._rows, self.ignored = numbers(table, columns, self.name)
-        self.dim, self.dtype, self.columns = self._rows.dim, self._rows.dtype, self._rows.columns
+        rows = TableParts([locate(path)], format=CsvFormat(columns), columns=columns, name=self.name)
+        self._rows: Parts = rows
+        self.piece_ends = rows.piece_ends
+        self.dim, self.dtype, self.columns, self.ignored = rows.dim, rows.dtype, rows.columns, rows.ignored
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -70,12 +58,12 @@ class CsvSource:
         return self._rows[index]
 
     def fingerprint(self) -> str:
-        """Digest of the numbers read, not of the file's bytes."""
-        return content_fingerprint(self)
+        """Digest of the content; see `vigmm.data.parts.Parts.fingerprint`."""
+        return self._rows.fingerprint()
 
 
 class ParquetSource:
-    """A Parquet file; only the columns wanted are read, into memory.
+    """A Parquet file; only the wanted columns of row groups that hold rows asked for are read.
 
     Args:
         path: file, or ``pkg://package/file``.
@@ -96,21 +84,11 @@ class ParquetSource:
     def __init__(
         self, path: str | Path, *, columns: tuple[str, ...] | None = None, name: str | None = None
     ) -> None:
-        import pyarrow.parquet as pq
-
         self.name = str(path) if name is None else name
-        file = locate(path)
-        with reading(self.name, "parquet"), pq.ParquetFile(file) as parquet:
-            schema = parquet.schema_arrow
-            if columns is not None:
-                resolve_columns(columns, tuple(schema.names), self.name)
-            numeric = [field.name for field in schema if is_number(field.type)]
-            # Without any numeric column, read all: the message shows what they hold.
-            wanted = list(columns) if columns is not None else (numeric or None)
-            self._rows, _ = numbers(parquet.read(columns=wanted), columns, self.name)
-            left = () if columns is not None else (name for name in schema.names if name not in numeric)
-            self.ignored: tuple[str, ...] = tuple(left)
-        self.dim, self.dtype, self.columns = self._rows.dim, self._rows.dtype, self._rows.columns
+        rows = TableParts([locate(path)], format=ParquetFormat(), columns=columns, name=self.name)
+        self._rows: Parts = rows
+        self.piece_ends = rows.piece_ends
+        self.dim, self.dtype, self.columns, self.ignored = rows.dim, rows.dtype, rows.columns, rows.ignored
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -119,27 +97,5 @@ class ParquetSource:
         return self._rows[index]
 
     def fingerprint(self) -> str:
-        """Digest of the numbers read, not of the file's bytes."""
-        return content_fingerprint(self)
-
-
-def _delimiter(file: str) -> str:
-    """The commonest candidate in the first line; a comma if there is none."""
-    import pyarrow as pa
-
-    with pa.input_stream(file) as stream:  # decompresses by suffix, as the reader does
-        lines = stream.read(65_536).splitlines()
-    return max(_DELIMITERS, key=lines[0].count).decode() if lines else ","
-
-
-def _is_data(header: tuple[str, ...]) -> bool:
-    """Whether a first line is numbers rather than names.
-
-    A run of consecutive integers counts as names, for that is what data frames without names write.
-    """
-    try:
-        values = [float(cell) for cell in header]
-    except ValueError:
-        return False
-    run = all(value == values[0] + i for i, value in enumerate(values))
-    return not (run and (values[0] in (0, 1) or len(values) >= 3))
+        """Digest of the content; see `vigmm.data.parts.Parts.fingerprint`."""
+        return self._rows.fingerprint()

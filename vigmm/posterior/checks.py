@@ -22,6 +22,7 @@ from vigmm.core import rng
 from vigmm.core.typing import PRNGKey
 from vigmm.models import sticks
 from vigmm.models.covariance import StructurePosition
+from vigmm.posterior.replicates import replicated
 
 if TYPE_CHECKING:
     from vigmm.posterior.posterior import Posterior
@@ -113,19 +114,10 @@ def predictive_checks(
     observed = np.stack([_STATISTICS[name](x) for name in names])
     draws = posterior.draw(rng.stream(key, "parameters"), replicates)
     generator = np.random.default_rng(np.asarray(jax.random.key_data(key)).ravel().tolist())
-    low, high = x.min(axis=0), x.max(axis=0)
-    found = []
-    for s in range(replicates):
-        shares = np.append(draws.weights[s], draws.noise[s])
-        labels = generator.choice(len(shares), size=len(x), p=shares / shares.sum())
-        which = np.minimum(labels, len(shares) - 2)
-        factor = np.linalg.cholesky(draws.covariances[s])
-        stretch = posterior.model.likelihood.stretch(draws.own[s][which], generator)
-        noise = stretch[:, None] * generator.standard_normal(x.shape)
-        rows = draws.means[s][which] + np.einsum("nij,nj->ni", factor[which], noise)
-        uniform = low + (high - low) * generator.random(x.shape)
-        rows = np.where((labels == len(shares) - 1)[:, None], uniform, rows)
-        found.append(np.stack([_STATISTICS[name](rows) for name in names]))
+    found = [
+        np.stack([_STATISTICS[name](rows) for name in names])
+        for rows in replicated(posterior, draws, len(x), generator)
+    ]
     return _checks(names, posterior.columns, observed, np.stack(found))
 
 

@@ -109,6 +109,9 @@ def elbo(
                 blocks = [block(sample, start) for start in starts]
                 log_lik = float(np.sum([float(one["log_lik"]) for one in blocks]))
                 terms |= {**_host(blocks[0]), "log_lik": terms.get("log_lik", 0.0) + log_lik}
+    # Only this term is a sum over rows, of which other processes may have some.
+    log_lik_of_all = rows.group.total(np.array([one["log_lik"] for one in found]))
+    found = [one | {"log_lik": float(value)} for one, value in zip(found, log_lik_of_all, strict=True)]
     total_weight = rows.total_weight()
     terms = {name: float(np.mean([one[name] for one in found])) for name in found[0]}
     terms["log_lik"] -= total_weight * log_scale_sum

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from vigmm.core.errors import DataError
-from vigmm.data.arrays import ArraySource, SelectColumns, default_columns
+from vigmm.data.arrays import SelectColumns, default_columns
 from vigmm.data.protocol import Source
-from vigmm.data.sources import DataFile
+from vigmm.data.sources import as_source
 
 __all__ = ["conform"]
 
@@ -21,7 +20,7 @@ def conform(data: Any, columns: tuple[str, ...]) -> Source:
     Names decide where both sides have names of their own; rows without names are taken in the order given.
 
     Args:
-        data: N x D array-like or table, a path, a `DataFile` or any `Source`.
+        data: N x D array-like or table, a path, a `DataFile`, an iterator of chunks or any `Source`.
         columns: the model's columns.
 
     Raises:
@@ -31,7 +30,7 @@ def conform(data: Any, columns: tuple[str, ...]) -> Source:
         >>> conform([[1.0, 2.0]], ("width", "height")).dim
         2
     """
-    source = _source(data)
+    source = as_source(data)
     dim = len(columns)
     if source.dim != dim:
         hint = ". One row needs two dimensions: x[None, :]" if source.dim == 1 and len(source) == dim else ""
@@ -51,17 +50,6 @@ def conform(data: Any, columns: tuple[str, ...]) -> Source:
         f"{_names(source.columns)}: {_names(missing)} {'is' if len(missing) == 1 else 'are'} missing. "
         f"Rename them, or give the numbers without names in the model's order"
     )
-
-
-def _source(data: Any) -> Source:
-    if isinstance(data, str | Path):
-        data = DataFile(str(data))
-    if isinstance(data, DataFile):
-        return data.open()
-    if all(hasattr(data, name) for name in ("dim", "fingerprint", "columns", "name")):
-        source: Source = data
-        return source
-    return ArraySource(data)
 
 
 def _named(source: Source) -> str:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 from jaxtyping import Float, Int
 
@@ -125,9 +126,17 @@ class Posterior:
         """Component, its probability and log predictive density of each row, in one pass."""
         return joined(score_blocks(self, x))
 
-    def assign_blocks(self, x: Any) -> Iterator[tuple[int, Assignments]]:
-        """`assign` chunk by chunk: pairs (number of the first row, assignments), for data beyond memory."""
-        return score_blocks(self, x)
+    def assign_blocks(
+        self, x: Any, *, full: bool = False, devices: Sequence[jax.Device] = ()
+    ) -> Iterator[tuple[int, Assignments]]:
+        """`assign` chunk by chunk: pairs (number of the first row, assignments), for data beyond memory.
+
+        Args:
+            x: N rows.
+            full: whether the probabilities of all components are wanted too.
+            devices: what computes, a chunk each in turn; by default JAX's default device.
+        """
+        return score_blocks(self, x, full=full, devices=devices)
 
     # Parameters ---------------------------------------------------------------------------
 

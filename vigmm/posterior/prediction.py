@@ -10,7 +10,8 @@ is worked through in tiles, so that memory does not grow with the chunk.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -35,7 +36,7 @@ from vigmm.posterior.inputs import conform
 if TYPE_CHECKING:
     from vigmm.posterior.posterior import Posterior
 
-__all__ = ["NOISE", "NUM_DRAWS", "Assignments", "joined", "score_blocks"]
+__all__ = ["NOISE", "NUM_DRAWS", "Assignments", "joined", "score_blocks", "with_patterns"]
 
 NOISE = -1
 """The label of a row that belongs to the noise component."""
@@ -120,11 +121,18 @@ def score(
 
 
 def score_blocks(
-    posterior: Posterior, data: Any, *, full: bool = False, num_draws: int = NUM_DRAWS, chunk: int = CHUNK
+    posterior: Posterior,
+    data: Any,
+    *,
+    full: bool = False,
+    num_draws: int = NUM_DRAWS,
+    chunk: int = CHUNK,
+    devices: Sequence[jax.Device] = (),
 ) -> Iterator[tuple[int, Assignments]]:
     """Pairs (number of the first row, assignments) that cover `data` in order.
 
-    The device works on one chunk while the host prepares the next.
+    Each device works on one chunk while the host prepares the next; results do not depend on how many there
+    are.
 
     Args:
         posterior: the model.
@@ -132,39 +140,47 @@ def score_blocks(
         full: whether to return all responsibilities.
         num_draws: draws of the parameters, where the family has no closed form.
         chunk: rows at a time.
+        devices: what computes, a chunk each in turn; by default JAX's default device.
 
     Raises:
         DataError: for columns that do not fit, or a value that cannot be used, naming row and column.
     """
     source = conform(data, posterior.columns)
     standardizer = Standardizer(center=posterior.center, scale=posterior.scale)
-    key = rng.stream(rng.root_key(posterior.seed), "predict")
     log_scale = np.log(posterior.scale)
-    waiting: tuple[int, Float[np.ndarray, " n"], dict[str, Array]] | None = None
-    for start, block in blocks(source, size=chunk):
-        missing = posterior.model.missing
+    missing = posterior.model.missing
+    turns: Sequence[jax.Device | None] = tuple(devices) or (None,)
+    # Not around the loop: a context that is open at a yield would be open in the caller.
+    with jax.enable_x64(posterior.dtype == "float64"):
+        key = rng.stream(rng.root_key(posterior.seed), "predict")
+        given = [jax.device_put((posterior.params, posterior.prior, key), device) for device in turns]
+    waiting: deque[tuple[int, Float[np.ndarray, " n"], dict[str, Array]]] = deque()
+    for number, (start, block) in enumerate(blocks(source, size=chunk)):
         check_finite(block, source, start=start, missing=missing)
-        prior = _with_patterns(posterior.prior, block) if missing else posterior.prior
         x = _padded(standardizer.forward(block), posterior.dtype)
-        # Not around the loop: a context that is open at a yield would be open in the caller.
+        turn = number % len(turns)
+        params, prior, key = given[turn]
         with jax.enable_x64(posterior.dtype == "float64"):
+            if missing:
+                prior = jax.device_put(with_patterns(posterior.prior, block), turns[turn])
             scores = score(
                 posterior.model,
                 posterior.family,
-                posterior.params,
+                params,
                 prior,
-                jnp.asarray(x),
+                jax.device_put(x, turns[turn]),
                 key,
                 num_draws=num_draws,
                 full=full,
             )
-        if waiting is not None:
-            yield waiting[0], _finished(posterior, source, *waiting)
         # Of what each row has: log p(x) = log p(z) - volume.
-        whole = np.full(len(block), log_scale.sum())
-        waiting = start, ~np.isnan(block) @ log_scale if missing else whole, scores
-    if waiting is not None:
-        yield waiting[0], _finished(posterior, source, *waiting)
+        volume = ~np.isnan(block) @ log_scale if missing else np.full(len(block), log_scale.sum())
+        waiting.append((start, volume, scores))
+        if len(waiting) > len(turns):
+            first = waiting.popleft()
+            yield first[0], _finished(posterior, source, *first)
+    for first in waiting:
+        yield first[0], _finished(posterior, source, *first)
 
 
 def joined(parts: Iterator[tuple[int, Assignments]]) -> Assignments:
@@ -190,7 +206,7 @@ def _padded(z: Float[np.ndarray, "n D"], dtype: str) -> Float[np.ndarray, "B D"]
     return x
 
 
-def _with_patterns(prior: Prior, block: Float[np.ndarray, "n D"]) -> Prior:
+def with_patterns(prior: Prior, block: Float[np.ndarray, "n D"]) -> Prior:
     """The prior with the missingness patterns of some rows, as many as a power of two."""
     found = patterns_of(block)
     # The padding rows have every value; a repeated pattern is never chosen before its first copy.

@@ -17,4 +17,4 @@ def log_volume(rows: TrainingData, scale: Float[np.ndarray, " D"]) -> float:
         weight, missing = np.asarray(piece.weight, np.float64), np.isnan(np.asarray(piece.x))
         total += float(weight.sum() * log_scale.sum())
         total -= float(weight @ (missing @ log_scale)) if missing.any() else 0.0
-    return total
+    return float(rows.group.total(np.array(total)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -25,12 +26,19 @@ def locked(folder: Path) -> Iterator[None]:
     except ImportError:  # no such locks on this system
         yield
         return
-    with (folder / _NAME).open("a") as file:
+    path = folder / _NAME
+    with path.open("a") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # Another process may have removed the file, and its lock, between the two lines above.
+            if not path.exists() or path.stat().st_ino != os.fstat(file.fileno()).st_ino:
+                raise BlockingIOError
         except OSError as error:
             raise OutputError(
-                f"another process is at work on the run folder {folder}: wait for it, or choose another folder "
-                "with --out"
+                f"another process is at work on the run folder {folder}: wait for it, or choose another "
+                "folder with --out"
             ) from error
-        yield
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)

@@ -7,7 +7,6 @@ is there.
 from __future__ import annotations
 
 import json
-import math
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -19,6 +18,7 @@ from jaxtyping import Int
 
 from vigmm.core.specdict import to_dict
 from vigmm.posterior import Assignments, Summary
+from vigmm.rundir.assignments import write_assignments
 from vigmm.rundir.files import appearing, plain, write_json, write_text
 from vigmm.rundir.folder import MANIFEST, RunFolder
 from vigmm.rundir.words import Facts, report
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from vigmm.api import Fit
     from vigmm.config import Job
 
-__all__ = ["utc", "write_assignments", "write_metrics", "write_results"]
+__all__ = ["utc", "write_metrics", "write_results"]
 
 ASSIGNMENTS = "assignments.parquet"
 
@@ -105,37 +105,6 @@ def _records(metrics: dict[str, np.ndarray]) -> Iterator[dict[str, Any]]:
         yield record
 
 
-def write_assignments(path: Path, parts: Iterator[tuple[int, Assignments]], *, overwrite: bool = True) -> int:
-    """Rows, their components, probabilities and log densities as Parquet, one row group a part.
-
-    Returns:
-        The number of rows.
-    """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    count = 0
-    with appearing(path, overwrite=overwrite) as temporary:
-        writer: Any = None
-        try:
-            for start, part in parts:
-                count = start + len(part.component)
-                table = pa.table(
-                    {
-                        "row": np.arange(start, count, dtype=np.int64),
-                        "component": part.component,
-                        "probability": part.probability,
-                        "log_density": part.log_density,
-                    }
-                )
-                writer = writer or pq.ParquetWriter(temporary, table.schema, compression="zstd")
-                writer.write_table(table)
-        finally:
-            if writer is not None:
-                writer.close()
-    return count
-
-
 def _assign(path: Path, fit: Fit, job: Job) -> tuple[float | None, Int[np.ndarray, " N"] | None]:
     """Write the assignments; returns the share of doubtful rows and, of an image, all labels."""
     if not job.output.assignments:
@@ -152,7 +121,7 @@ def _assign(path: Path, fit: Fit, job: Job) -> tuple[float | None, Int[np.ndarra
                 labels.append(part.component)
             yield start, part
 
-    count = write_assignments(path / ASSIGNMENTS, watched())
+    count = write_assignments(path / ASSIGNMENTS, watched(), source=fit.data)
     return doubtful / count, np.concatenate(labels) if keep_labels else None
 
 
@@ -172,15 +141,8 @@ def _draw(
         return [], ["pictures: they need matplotlib; pip install 'vigmm[plot]'"]
     path.mkdir(exist_ok=True)
     posterior, source = fit.posterior, fit.data
-    rows = fit.manifest["data"].get("train_rows", len(source))
-    batch = fit.manifest["train"]["batch_size"]
-    pictures: dict[str, Any] = {
-        "trace": plot.trace(fit.metrics, steps_per_pass=max(1, math.ceil(rows / batch)))
-    }
-    weight = summary.weight
-    pictures["weights"] = plot.weights(
-        summary.component, weight.mean, weight.low, weight.high, level=summary.level
-    )
+    pictures: dict[str, Any] = {"trace": plot.trace(fit)}
+    pictures["weights"] = plot.weights(summary)
     index = np.sort(np.random.default_rng(posterior.seed).permutation(len(source))[: plot.MAX_POINTS])
     sample = source[index]
     pictures["clusters"] = plot.clusters(

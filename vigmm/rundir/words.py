@@ -75,6 +75,7 @@ class Facts:
         outcome, data, bound = manifest["outcome"], manifest["data"], manifest["elbo"]
         rows = data.get("train_rows", data["rows"])
         batch = manifest["train"]["batch_size"]
+        moves, most = manifest["notes"].get("moves", {}), manifest["model"]["num_components"]
         return Facts(
             status=outcome["status"],
             message=outcome["message"],
@@ -84,8 +85,9 @@ class Facts:
             elbo={"total": bound["elbo"], "per_row": bound["per_row"], "se": bound["se"]},
             holdout=manifest["holdout"],
             num_components=len(weights),
-            most=manifest["model"]["num_components"],
-            found=manifest["notes"].get("moves", {}).get("components"),
+            most=most,
+            # Where the number was the user's, the search only moved components about.
+            found=None if moves.get("least") == most else moves.get("components"),
             needed=min(int(np.searchsorted(np.cumsum(np.sort(weights)[::-1]), 0.99)) + 1, len(weights)),
             effective=float(np.exp(-np.sum(positive * np.log(positive)))),
             empty=int(np.sum(weights < 1e-3)),
@@ -111,9 +113,12 @@ class Facts:
         bound = f"{self.elbo['total']:,.1f} nats, {self.elbo['per_row']:.4f} nats per row"
         if self.elbo["se"]:
             bound += f" (standard error {self.elbo['se']:,.2g} in total)"
+        rows = f"{data['rows']:,} rows of {len(data['columns'])} ({columns})"
+        if data.get("skipped_rows"):
+            rows += f"; {data['skipped_rows']:,} more with a NaN or an infinity were skipped"
         lines = [
             ("Outcome", f"{self.status}: {self.message}"),
-            ("Data", f"{data['name']}: {data['rows']:,} rows of {len(data['columns'])} ({columns})"),
+            ("Data", f"{data['name']}: {rows}"),
             ("ELBO", bound),
         ]
         if self.holdout is not None:
@@ -134,8 +139,8 @@ class Facts:
         lines.append(("Time", f"{total:.1f} s, {self.passes:.3g} passes in {self.steps:,} steps"))
         return lines
 
-    def advice(self) -> list[str]:
-        """What a careful reader would notice."""
+    def advice(self, *, trace: str = "plots/trace.png") -> list[str]:
+        """What a careful reader would notice; `trace` is where the reader sees the bound."""
         found = []
         if self.status in ("nonfinite", "diverged"):
             found.append(
@@ -144,7 +149,7 @@ class Facts:
         if self.status == "interrupted":
             found.append("The run was stopped by hand: the model is whole, but a longer run may be better.")
         if self.status == "budget":
-            found.append("The run used all its passes: if plots/trace.png still rises, raise train.passes.")
+            found.append(f"The run used all its passes: if {trace} still rises, raise train.passes.")
         if self.found == self.most > 1:
             found.append(
                 f"All {self.most} components are in use, so the data may support more: raise "
