@@ -272,7 +272,8 @@ def test_exit_code_and_streams_of_the_real_command(tmp_path):
     )
     assert done.returncode == 2
     assert done.stdout == ""
-    assert done.stderr == f"vigmm: {tmp_path / 'none.yaml'}: no such configuration file\n"
+    what = f"{tmp_path / 'none.yaml'}: no such configuration file; vigmm init DATA writes one"
+    assert done.stderr == f"vigmm: {what}\n"
 
 
 def test_what_is_no_user_error_keeps_its_traceback(vigmm, job, monkeypatch, tmp_path):

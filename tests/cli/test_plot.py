@@ -13,6 +13,7 @@ from vigmm import plot
 from vigmm.core.errors import OutputError
 from vigmm.plot.rows import _spread
 from vigmm.plot.style import save
+from vigmm.posterior.summary import Spread, Summary
 
 
 def texts(ax):
@@ -73,6 +74,20 @@ def test_empty_components_and_constant_columns_draw(rng):
     assert {"1", "2", "3"}.isdisjoint(texts(ax))
 
 
+@pytest.mark.parametrize("dim", [1, 2, 3])
+def test_rows_with_holes_are_drawn_at_the_mean_of_their_component(rng, dim):
+    data = cloud(rng, dim)
+    gaps = rng.random(data["x"].shape) < 0.3
+    ax = plot.clusters(**{**data, "x": np.where(gaps, np.nan, data["x"])})
+    assert any("missing values at the mean of their component" in text for text in texts(ax))
+    if dim > 1:
+        assert np.isfinite(ax.collections[0].get_offsets()).all()
+    if dim == 2:
+        filled = np.where(gaps, data["means"][data["labels"]], data["x"])
+        drawn = np.asarray(ax.collections[0].get_offsets())
+        np.testing.assert_allclose(np.sort(drawn, axis=0), np.sort(filled, axis=0))
+
+
 def test_the_ellipse_holds_what_it_says(rng):
     """Of a standard normal, 90% lie within the ellipse that is drawn for it."""
     x = rng.normal(size=(4000, 2)) @ np.array([[2.0, 0.0], [1.0, 0.5]])
@@ -119,11 +134,17 @@ def test_trace_of_one_step_without_held_out_rows(holdout, tmp_path):
     save(axes, tmp_path / "x.png")
 
 
+def summary_of(number, mean):
+    weight = Spread(mean=mean, sd=0.1 * mean, low=0.9 * mean, high=1.1 * mean)
+    none = Spread(*np.zeros((4, len(mean), 0)))
+    return Summary(number, weight, none, none, columns=(), level=0.9, num_draws=10, rows=None)
+
+
 @pytest.mark.parametrize("count", [1, 7, 120])
 def test_weights(rng, count, tmp_path):
     mean = rng.dirichlet(np.ones(count))
     number = rng.permutation(count)
-    ax = plot.weights(number, mean, 0.9 * mean, 1.1 * mean)
+    ax = plot.weights(summary_of(number, mean))
     heights = [bar.get_height() for bar in ax.containers[0]]
     assert heights == sorted(heights, reverse=True)
     assert sum(heights) == pytest.approx(100)
@@ -170,4 +191,4 @@ def test_without_matplotlib(rng, monkeypatch):
 
     monkeypatch.setattr(builtins, "__import__", absent)
     with pytest.raises(OutputError, match=r"pip install 'vigmm\[plot\]'"):
-        plot.weights(np.arange(2), *np.full((3, 2), 0.5))
+        plot.weights(summary_of(np.arange(2), np.full(2, 0.5)))

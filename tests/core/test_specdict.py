@@ -263,3 +263,24 @@ def test_a_config_error_can_be_a_plain_sentence():
     assert str(ConfigError("no such file")) == "no such file"
     assert ConfigError("no such file").problems == ()
     assert str(Problem(path=("a", 0), message="a.0 must be text")) == "a.0 must be text"
+
+
+@spec
+class Shelf:
+    things: tuple[object, ...] = dataclasses.field(default=(), metadata={"table": SHAPES})
+
+
+def test_a_list_of_rows_of_a_table():
+    shelf = Shelf(things=(Round(2.0), Box(), Round()))
+    told = to_dict(shelf)
+    assert [one["kind"] for one in told["things"]] == ["round", "box", "round"]
+    assert from_dict(Shelf, told) == shelf
+    assert from_dict(Shelf, json.loads(json.dumps(told))) == shelf
+    assert from_dict(Shelf, {"things": ["round", {"kind": "box", "look": "wire"}]}).things[1].look == "wire"
+    assert from_dict(Shelf, {"things": "box"}) == from_dict(Shelf, {"things": ["box"]}) == Shelf((Box(),))
+    assert from_dict(Shelf, {"things": []}) == from_dict(Shelf, {}) == Shelf()
+    found = problems(Shelf, {"things": ["rund", {"kind": "round", "radius": -1.0}, {"sides": []}, 3]})
+    assert list(found) == [
+        ("things", 0), ("things", 1, "radius"), ("things", 2, "kind"), ("things", 3)
+    ]  # fmt: skip
+    assert found["things", 0] == "things.0 must be one of round, box, got 'rund'; did you mean round?"

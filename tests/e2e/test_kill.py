@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import resource
 import signal
 import subprocess
 import sys
@@ -51,7 +52,7 @@ def environment(place: Path) -> dict[str, str]:
 
 
 def finish(place: Path, words: list[str]) -> None:
-    done = subprocess.run(words, capture_output=True, text=True, timeout=110, env=environment(place))
+    done = subprocess.run(words, capture_output=True, text=True, timeout=500, env=environment(place))
     assert done.returncode == 0, done.stderr
 
 
@@ -100,7 +101,39 @@ def test_thirty_kills(place, stream):
     assert not [name for name in left if name.endswith(".tmp")]
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
+def test_a_full_disk_is_an_error_and_the_last_checkpoint_stays(place):
+    """A limit on the size of files stands for a disk with no room: writing fails in the middle of a file."""
+    name = "unbrokenFalse"
+    words = command(place, name, False)
+    if not (place / name).exists():
+        finish(place, words)
+    words = command(place, "full", False)
+    process = subprocess.Popen(words, env=environment(place), stderr=subprocess.DEVNULL)
+    saved = place / "full" / "checkpoints"
+    end = time.monotonic() + 60
+    while not list(saved.glob("fit-*.json")) and time.monotonic() < end:
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    before = {path.name: path.read_bytes() for path in saved.iterdir() if not path.name.startswith(".")}
+
+    def small() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4_000, 4_000))
+
+    done = subprocess.run(
+        words, capture_output=True, text=True, timeout=500, env=environment(place), preexec_fn=small
+    )
+    assert done.returncode == 4, done.stderr
+    assert "cannot be written" in done.stderr
+    assert "run the same command again" in done.stderr
+    after = {path.name: path.read_bytes() for path in saved.iterdir() if not path.name.startswith(".")}
+    assert before.items() <= after.items()
+    finish(place, words)
+    assert results(place / "full") == results(place / name)
+
+
+@pytest.mark.timeout(900)
 def test_sigterm_saves_and_says_so(place):
     words = command(place, "preempted", False)
     finish(place, words)

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
-from vigmm.core.errors import ModelFileError
-from vigmm.rundir import read_manifest
+from vigmm.cli.tables import page
+from vigmm.rundir import read_manifest, read_summary
 from vigmm.rundir.words import Facts
 
 __all__ = ["inspect"]
@@ -33,7 +31,7 @@ def inspect(run: str, *, everything: bool, as_json: bool) -> None:
     folder = Path(run).expanduser()
     manifest = read_manifest(folder)
     finished = manifest.get("status") == "finished"
-    summary = _summary(folder) if finished else None
+    summary = read_summary(folder) if finished else None
     if as_json:
         typer.echo(json.dumps({"manifest": manifest, "summary": summary}))
         return
@@ -49,8 +47,7 @@ def inspect(run: str, *, everything: bool, as_json: bool) -> None:
     for head, text in lines:
         typer.echo(f"{head:<{width}}{text}")
     typer.echo()
-    # In a pipe nobody is served by a table cut to eighty columns.
-    console = Console(width=None if sys.stdout.isatty() else 160, highlight=False)
+    console = page()
     typer.echo(f"Prior: {_scalars(manifest['prior'])}\n")
     console.print(_prior(manifest["prior"], table["columns"]))
     typer.echo("\nComponents, largest first\n")
@@ -59,19 +56,6 @@ def inspect(run: str, *, everything: bool, as_json: bool) -> None:
     typer.echo()
     for line in [*notes, *facts.advice()]:
         typer.echo(f"- {line}")
-
-
-def _summary(folder: Path) -> dict[str, Any]:
-    path = folder / "summary.json"
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-        value["summary"]["components"]
-    except FileNotFoundError as error:
-        raise ModelFileError(f"{folder} has no summary.json; the run folder is incomplete") from error
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ModelFileError(f"{path} cannot be read: {error}. The run folder is damaged") from error
-    assert isinstance(value, dict)
-    return value
 
 
 def _how(manifest: dict[str, Any]) -> list[tuple[str, str]]:

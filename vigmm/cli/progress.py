@@ -9,20 +9,26 @@ from typing import Any, Protocol
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-__all__ = ["Bar", "Lines", "Reporter", "reporter"]
+__all__ = ["READ", "START", "WRITE", "Bar", "Lines", "Reporter", "describe", "reporter"]
 
 _EVERY = 10.0
 """Seconds between lines in a log."""
 
-_SEARCH = "search"
-"""The phase whose steps are rounds of moves, and no part of a pass."""
+READ, START, WRITE = "read", "start", "write"
+"""Phases in which a run reads its rows, looks for where to begin, and writes what it found."""
+
+_ROWS = (READ, WRITE)
+"""Phases whose steps are rows."""
+
+_NO_PASSES = ("search", *_ROWS)
+"""Phases whose steps are no part of a pass."""
 
 
 class Reporter(Protocol):
     """What the training loop tells, plus an end that comes in any case."""
 
     def start(self, total_steps: int, phase: str) -> None:
-        """A phase of so many steps begins."""
+        """A phase of so many steps begins; of 0 steps if nobody can say."""
         ...
 
     def update(self, step: int, values: dict[str, float]) -> None:
@@ -58,7 +64,7 @@ class Bar:
         console = console or Console(stderr=True)
         # On a narrow terminal the percentage has to do.
         self._steps_per_pass = steps_per_pass if console.width >= 100 else None
-        self._total, self._phase = 1, ""
+        self._total, self._phase, self._unknown = 1, "", False
         self._bar = Progress(
             TextColumn("{task.description:<8}"),
             BarColumn(bar_width=20),
@@ -71,9 +77,15 @@ class Bar:
 
     def start(self, total_steps: int, phase: str) -> None:
         """Begin a bar for the phase, under those of earlier phases."""
-        self._total, self._phase = max(total_steps, 1), phase
+        again = phase == self._phase and self._task is not None
+        self._end_if_unknown(again=again)
+        self._total, self._phase, self._unknown = max(total_steps, 1), phase, total_steps == 0
+        values = "" if phase in _ROWS else "compiling"
         self._bar.start()
-        self._task = self._bar.add_task(phase, total=total_steps, values="compiling")
+        if again:  # first without an end in sight, now with one
+            self._bar.reset(self._task, total=total_steps or None, values=values)
+        else:
+            self._task = self._bar.add_task(phase, total=total_steps or None, values=values)
 
     def update(self, step: int, values: dict[str, float]) -> None:
         """Advance the bar."""
@@ -88,8 +100,13 @@ class Bar:
             self._bar.add_task("evaluate", total=None, values="the final bound")
         self._bar.refresh()
 
+    def _end_if_unknown(self, *, again: bool) -> None:
+        """A bar that only moved to and fro is full when the next phase begins."""
+        if self._unknown and not again:
+            self._bar.update(self._task, total=1, completed=1, values="")
+
     def _passes(self) -> int | None:
-        return None if self._phase == _SEARCH else self._steps_per_pass
+        return None if self._phase in _NO_PASSES else self._steps_per_pass
 
     def close(self) -> None:
         """Give the terminal back."""
@@ -135,7 +152,7 @@ class Lines:
         """Nothing."""
 
     def _passes(self) -> int | None:
-        return None if self._phase == _SEARCH else self._steps_per_pass
+        return None if self._phase in _NO_PASSES else self._steps_per_pass
 
     def close(self) -> None:
         """Nothing."""

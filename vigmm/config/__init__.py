@@ -2,5 +2,7 @@
 
 from vigmm.config.job import Job, Output
 from vigmm.config.load import load_job, path_of, read_job, to_yaml
+from vigmm.config.looking import Look, look
+from vigmm.config.suggest import suggest
 
-__all__ = ["Job", "Output", "load_job", "path_of", "read_job", "to_yaml"]
+__all__ = ["Job", "Look", "Output", "load_job", "look", "path_of", "read_job", "suggest", "to_yaml"]

@@ -11,6 +11,7 @@ from vigmm.estimators import ESTIMATORS, Estimator, Objective
 from vigmm.families import FAMILIES, Family
 from vigmm.models import Mixture
 from vigmm.optim import OPTIMIZERS, Optimizer
+from vigmm.tracking import TRACKERS, Tracking
 from vigmm.train import STARTS, Checkpointing, Moves, Start, Train, plan
 
 __all__ = ["Job", "Output"]
@@ -55,6 +56,7 @@ class Job:
         dtype: ``float32`` or ``float64``.
         cache: whether compiled programs are kept for later runs, in the user's cache folder or the one that
             the environment variable ``VIGMM_CACHE`` names; no result depends on it.
+        track: programs that are told of the run while it goes on; rows of `TRACKERS`.
         output: the run folder.
     """
 
@@ -70,6 +72,7 @@ class Job:
     seed: int = 0
     dtype: Literal["float32", "float64"] = "float32"
     cache: bool = True
+    track: tuple[Tracking, ...] = field(default=(), metadata={"table": TRACKERS})
     output: Output = field(default_factory=Output)
 
     def __post_init__(self) -> None:
@@ -89,17 +92,17 @@ class Job:
         objective = Objective(model=self.model, family=self.family, estimator=self.estimator)
         optimizer, train = plan(
             objective, self.optimizer, self.train, self.moves,
-            rows=self._fitted(rows), dim=dim, dtype=self.dtype,
+            rows=self.fitted(rows), dim=dim, dtype=self.dtype,
         )  # fmt: skip
         return replace(self, optimizer=optimizer, train=train)
 
     def steps_per_pass(self, *, rows: int, dim: int = 1) -> int:
         """Steps in which each of the rows that are not held out is read once."""
-        left = self._fitted(rows)
+        left = self.fitted(rows)
         batches = None if self.optimizer is None else self.optimizer.batches
         return self.train.sized(left, batches).steps_per_pass(left, dim, self.dtype)
 
-    def _fitted(self, rows: int) -> int:
-        """Rows that are not held out."""
+    def fitted(self, rows: int) -> int:
+        """How many of so many rows are not held out, at least one."""
         held_out = min(round(self.train.holdout * rows), self.train.holdout_rows, max(rows - 1, 0))
         return max(rows - held_out, 1)

@@ -13,9 +13,10 @@ from vigmm.config.job import Job
 from vigmm.config.reader import CORE_SCALARS, Document, Path, parse
 from vigmm.core.errors import ConfigError
 from vigmm.core.specdict import from_dict, to_dict
+from vigmm.data.files import did_you_mean, names_beside
 from vigmm.families import FAMILIES
 
-__all__ = ["load_job", "path_of", "read_job", "to_yaml"]
+__all__ = ["inline", "load_job", "path_of", "read_job", "to_yaml"]
 
 
 def load_job(path: str | FilePath, overrides: Iterable[str] = ()) -> Job:
@@ -56,6 +57,17 @@ def to_yaml(job: Job) -> str:
     return text
 
 
+def inline(value: Any, *, width: int = 10**9) -> str:
+    """One value as YAML, that a configuration reads back; a list goes on lines of `width` at most.
+
+    Example:
+        >>> inline(["no", 1e-3, "a: b"])
+        "['no', 0.001, 'a: b']"
+    """
+    text: str = yaml.dump(value, Dumper=_Dumper, default_flow_style=True, width=width, allow_unicode=True)
+    return text.removesuffix("\n").removesuffix("\n...")
+
+
 def path_of(job: Job, name: str, value: Any) -> str:
     """The dotted path of the field `name` that holds `value`, or just the name if that is not one place.
 
@@ -82,13 +94,18 @@ def _text_of(path: FilePath) -> str:
     try:
         return path.read_text(encoding="utf-8-sig")
     except FileNotFoundError as error:
-        raise ConfigError(f"{path}: no such configuration file") from error
+        near = did_you_mean(path.name, names_beside(path))
+        raise ConfigError(
+            f"{path}: no such configuration file{near or '; vigmm init DATA writes one'}"
+        ) from error
     except IsADirectoryError as error:
         raise ConfigError(f"{path} is a folder; name the configuration file in it") from error
     except UnicodeDecodeError as error:
-        raise ConfigError(f"{path} is not a text file in UTF-8, so it cannot be a configuration") from error
+        raise ConfigError(
+            f"{path} is not a text file in UTF-8, so it cannot be a configuration; name one"
+        ) from error
     except OSError as error:
-        raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
+        raise ConfigError(f"{path} cannot be read: {error.strerror}; see its permissions") from error
 
 
 # Sections where null says something: that this is not to be done.

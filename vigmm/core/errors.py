@@ -12,6 +12,7 @@ from dataclasses import dataclass
 __all__ = [
     "ConfigError",
     "DataError",
+    "EmptyError",
     "ModelFileError",
     "OutputError",
     "Problem",
@@ -77,6 +78,19 @@ class DataError(VigmmError, ValueError):
     """The data cannot be used: names the file, row or column and the remedy."""
 
     exit_code = 3
+
+
+class EmptyError(DataError):
+    """The data are well formed, and there is no row in them, or none that is left.
+
+    Args:
+        message: what is wrong.
+        skipped: how many rows were left out.
+    """
+
+    def __init__(self, message: str, *, skipped: int = 0) -> None:
+        self.skipped = skipped
+        super().__init__(message)
 
 
 class OutputError(VigmmError, OSError):

@@ -110,7 +110,7 @@ def _plain(value: Any, table: Table | None) -> Any:
     if _is_spec_class(type(value)):
         return to_dict(value, table)
     if isinstance(value, tuple):
-        return [_plain(item, None) for item in value]
+        return [_plain(item, table) for item in value]
     if isinstance(value, Given):
         return value.describe()
     return value.value if isinstance(value, enum.Enum) else value
@@ -170,6 +170,8 @@ class _Reader:
 
     def _value(self, field: dataclasses.Field[Any], hint: Any, value: Any, path: Path) -> Any:
         table = field.metadata.get("table")
+        if table is not None and typing.get_origin(hint) is tuple:
+            return self._rows(table, value, path)
         if table is not None:
             return self.row(table, value, path, field.metadata.get("default"))
         classes = [arm for arm in _arms(hint) if _is_spec_class(arm)]
@@ -182,6 +184,14 @@ class _Reader:
             hint = functools.reduce(operator.or_, plain)
         checked = _checked(hint, value)
         return checked if checked is not _MISSING else self._wrong(path, f"must be {_words(hint)}", value)
+
+    def _rows(self, table: Table, data: Any, path: Path) -> Any:
+        """A tuple of Specs from a list of rows; one row alone needs no list."""
+        if not isinstance(data, list | tuple):
+            made = (self.row(table, data, path, None),)
+        else:
+            made = tuple(self.row(table, item, (*path, i), None) for i, item in enumerate(data))
+        return _MISSING if any(one is _MISSING for one in made) else made
 
     def _construct(self, cls: type[Any], values: dict[str, Any], path: Path, *, sound: bool) -> Any:
         """The Spec, its own checks run; one that fails does not hide the failures of other fields."""

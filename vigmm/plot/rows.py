@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Float, Int, Num
 
-from vigmm.plot.style import INK, PALE, colours, panels, tidy
+from vigmm.plot.style import FAINT, INK, PALE, colours, panels, tidy
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -58,32 +58,42 @@ def clusters(
     total = len(x) if total is None else total
     shown = np.random.default_rng(seed).permutation(len(x))[:MAX_POINTS]
     rows, labels = np.asarray(x[shown], np.float64), np.asarray(labels)[shown]
-    tints = np.asarray(colours(weights))
-    order = np.argsort(-weights, kind="stable")
-    drawn = order[: int(np.searchsorted(np.cumsum(weights[order]), DRAWN)) + 1].tolist()
+    tints, drawn = np.asarray(colours(weights)), outlined(weights)
     note = f"{len(rows):,} of {total:,} rows" if len(rows) < total else f"{total:,} rows"
+    gaps = np.isnan(rows)
+    if gaps.any():
+        rows = np.where(gaps, means[labels], rows)
+        note += ", missing values at the mean of their component"
     if rows.shape[1] == 1:
         ax = panels(width=7.5, height=4.2)[0] if ax is None else ax
-        _densities(ax, rows[:, 0], means[:, 0], covariances[:, 0, 0], weights, tints, drawn)
+        densities(ax, rows[:, 0], means[:, 0], covariances[:, 0, 0], weights, tints, drawn)
         tidy(ax, title="Rows and components", y="density", x=columns[0], note=note)
         return ax
     ax = panels(width=7.5, height=6.4)[0] if ax is None else ax
     plane = _Plane(rows, columns)
     points = plane.project(rows)
     size = float(np.clip(60_000 / max(len(points), 1), 2.0, 24.0))
-    ax.scatter(points[:, 0], points[:, 1], c=tints[labels], s=size, alpha=0.55, lw=0, rasterized=True)
+    scatter(ax, points, labels, tints, size)
     low, high = np.percentile(points, [0.1, 99.9], axis=0)
     pad = 0.08 * np.where(high > low, high - low, 1.0)
     ax.set_xlim(low[0] - pad[0], high[0] + pad[0])
     ax.set_ylim(low[1] - pad[1], high[1] + pad[1])
     centres = plane.project(means)
     for k in reversed(drawn):  # the largest component ends on top
-        _ellipse(ax, centres[k], plane.directions.T @ covariances[k] @ plane.directions, tints[k])
+        ellipse(ax, centres[k], plane.directions.T @ covariances[k] @ plane.directions, tints[k])
     named = drawn[:MAX_LABELS]
-    _label(ax, centres[named], [str(k) for k in named], [str(tint) for tint in tints[named]])
+    label(ax, centres[named], [str(k) for k in named], [str(tint) for tint in tints[named]])
     note = f"{note}; an ellipse holds {COVER:.0%} of its component"
     tidy(ax, title=plane.title, x=plane.labels[0], y=plane.labels[1], note=note)
     return ax
+
+
+def outlined(weights: Float[np.ndarray, " K"]) -> list[int]:
+    """The components that are worth an outline, largest first."""
+    order = np.argsort(-weights, kind="stable")
+    whole = max(float(weights.sum()), 1e-300)  # noise takes the rest
+    found: list[int] = order[: int(np.searchsorted(np.cumsum(weights[order]) / whole, DRAWN)) + 1].tolist()
+    return found
 
 
 def segmentation(
@@ -153,7 +163,15 @@ def _loadings(axis: Float[np.ndarray, " D"], columns: Sequence[str]) -> str:
     return " ".join(f"{'+' if axis[i] > 0 else '−'}{abs(axis[i]):.2f} {columns[i][:16]}" for i in largest)
 
 
-def _ellipse(ax: Axes, centre: Float[np.ndarray, " 2"], cov: Float[np.ndarray, "2 2"], colour: str) -> None:
+def scatter(
+    ax: Axes, points: Float[np.ndarray, "N 2"], labels: Int[np.ndarray, " N"], tints: np.ndarray, size: float
+) -> None:
+    """Points in the colours of their components; those of the noise, -1, are grey."""
+    found = np.append(tints, FAINT)[labels]
+    ax.scatter(points[:, 0], points[:, 1], c=found, s=size, alpha=0.55, lw=0, rasterized=True)
+
+
+def ellipse(ax: Axes, centre: Float[np.ndarray, " 2"], cov: Float[np.ndarray, "2 2"], colour: str) -> None:
     from matplotlib.patches import Ellipse
 
     variance, axes = np.linalg.eigh(cov)
@@ -165,21 +183,29 @@ def _ellipse(ax: Axes, centre: Float[np.ndarray, " 2"], cov: Float[np.ndarray, "
         ax.add_patch(patch)
 
 
-def _label(ax: Axes, centres: Float[np.ndarray, "L 2"], texts: list[str], tints: list[str]) -> None:
+def label(
+    ax: Axes,
+    centres: Float[np.ndarray, "L 2"],
+    texts: list[str],
+    tints: list[str],
+    *,
+    size: float = 8,
+    gap: tuple[float, float] = (0.042, 0.04),
+) -> None:
     """Number the components at their centres; where numbers would overlap they part, each tied by a line."""
     from matplotlib.colors import to_rgb
 
     limits = np.array([ax.get_xlim(), ax.get_ylim()])
-    corner, size = limits[:, 0], limits[:, 1] - limits[:, 0]
-    ends = corner + size * _spread((centres - corner) / size)
+    corner, extent = limits[:, 0], limits[:, 1] - limits[:, 0]
+    ends = corner + extent * _spread((centres - corner) / extent, gap=gap)
     for centre, end, text, tint in zip(centres, ends, texts, tints, strict=True):
-        if np.any(np.abs(end - centre) > 0.015 * size):
+        if np.any(np.abs(end - centre) > 0.015 * extent):
             ax.plot(*np.stack([centre, end], axis=1), color=INK, lw=0.7, zorder=4)
             ax.plot(*centre, marker="o", ms=3, color=INK, zorder=4)
         dark = float(np.dot(to_rgb(tint), (0.299, 0.587, 0.114))) < 0.6
         box = {"boxstyle": "round,pad=0.2", "fc": tint, "ec": "white", "lw": 0.8}
         ax.text(
-            end[0], end[1], text, color="white" if dark else "black", fontsize=8, weight="bold",
+            end[0], end[1], text, color="white" if dark else "black", fontsize=size, weight="bold",
             ha="center", va="center", bbox=box, zorder=5, clip_on=True,
         )  # fmt: skip
 
@@ -205,7 +231,7 @@ def _spread(
     return np.asarray(moved)
 
 
-def _densities(
+def densities(
     ax: Axes,
     x: Float[np.ndarray, " N"],
     mean: Float[np.ndarray, " K"],

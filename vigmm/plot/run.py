@@ -4,29 +4,40 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float
 
 from vigmm.plot.style import INK, PALETTE, colours, panels, tidy
+from vigmm.posterior import Posterior, Summary
+from vigmm.subject import posterior_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+    from vigmm.fitted import Fit
 
 __all__ = ["trace", "weights"]
 
 
 def trace(
-    metrics: Mapping[str, np.ndarray], *, steps_per_pass: float = 1.0, axes: list[Axes] | None = None
+    source: Fit | Mapping[str, np.ndarray],
+    *,
+    steps_per_pass: float | None = None,
+    axes: list[Axes] | None = None,
 ) -> list[Axes]:
     """The ELBO per row and, where rows were held out, their mean log predictive density.
 
     Args:
-        metrics: ``step`` and ``elbo_per_row`` for every step; ``chunk_step`` and ``holdout`` for every check.
-        steps_per_pass: turns steps into passes over the data.
+        source: a fit, or its metrics: ``step`` and ``elbo_per_row`` for every step; ``chunk_step`` and
+            ``holdout`` for every check.
+        steps_per_pass: turns steps into passes over the data; by default what the fit did, of metrics 1.
         axes: one or two axes to draw on; a new figure by default.
     """
+    metrics = source if isinstance(source, Mapping) else source.metrics
+    if steps_per_pass is None:
+        steps_per_pass = 1.0 if isinstance(source, Mapping) else _steps_per_pass(source.manifest)
     held = np.asarray(metrics.get("holdout", ()), np.float64)
     count = 2 if np.isfinite(held).any() else 1
     if axes is None:
@@ -37,6 +48,11 @@ def trace(
         _held_out(axes[1], np.asarray(metrics["chunk_step"], np.float64) / steps_per_pass, held)
     axes[-1].set_xlabel("passes over the data")
     return axes
+
+
+def _steps_per_pass(manifest: Mapping[str, Any]) -> int:
+    rows = manifest["data"].get("train_rows", manifest["data"]["rows"])
+    return max(1, math.ceil(rows / manifest["train"]["batch_size"]))
 
 
 def _elbo(ax: Axes, passes: Float[np.ndarray, " T"], elbo: Float[np.ndarray, " T"], window: int) -> None:
@@ -70,25 +86,17 @@ def _focus(ax: Axes, values: Float[np.ndarray, " T"]) -> None:
     ax.set_ylim(low - 2 * pad, high + pad)
 
 
-def weights(
-    component: Int[np.ndarray, " K"],
-    mean: Float[np.ndarray, " K"],
-    lower: Float[np.ndarray, " K"],
-    upper: Float[np.ndarray, " K"],
-    *,
-    level: float = 0.9,
-    ax: Axes | None = None,
-) -> Axes:
+def weights(source: Fit | Posterior | Summary, *, level: float = 0.9, ax: Axes | None = None) -> Axes:
     """Bars of the mixture weights, largest first, each with its credible interval.
 
     Args:
-        component: numbers of the components.
-        mean: posterior mean weights.
-        lower: lower ends of the intervals.
-        upper: upper ends of the intervals.
-        level: probability of an interval.
+        source: a fit, a posterior, or its summary.
+        level: probability of an interval; a summary has its own.
         ax: axes to draw on; a new figure by default.
     """
+    summary = source if isinstance(source, Summary) else posterior_of(source).summary(level=level)
+    component, level = summary.component, summary.level
+    mean, lower, upper = summary.weight.mean, summary.weight.low, summary.weight.high
     order = np.argsort(-mean, kind="stable")
     count = len(order)
     if ax is None:
