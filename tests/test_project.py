@@ -28,6 +28,7 @@ HOSTS = {
     "example.org",
     "jmlr.org",
     "keepachangelog.com",
+    "nvidia.com",  # a Kubernetes resource, nvidia.com/gpu
     "semver.org",
     "w3.org",
     "yaml.org",

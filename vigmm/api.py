@@ -16,11 +16,13 @@ from jaxtyping import Float
 from vigmm.begun import Begun, First
 from vigmm.core import rng
 from vigmm.core.precision import precision
+from vigmm.core.processes import ALONE, Group
 from vigmm.core.struct import require
 from vigmm.core.typing import PRNGKey
 from vigmm.data.intake import Intake, Survey, survey, take_in
 from vigmm.data.moments import Standardizer
 from vigmm.data.sampler import Rows
+from vigmm.data.shares import fingerprint_of, rows_of
 from vigmm.data.sources import ArraySource, DataFile, Source, check_rows, open_source
 from vigmm.estimators import ESTIMATORS, Estimator, Objective
 from vigmm.families import Conjugate, Family
@@ -92,6 +94,7 @@ def fit(
     columns: tuple[str, ...] | None = None,
     progress: Progress | None = None,
     checkpoints: Checkpoints | None = None,
+    group: Group = ALONE,
 ) -> Fit:
     """Fit a Bayesian Gaussian mixture by stochastic variational inference.
 
@@ -115,6 +118,8 @@ def fit(
         progress: told how the run advances.
         checkpoints: where the run is saved from time to time. A run that was broken off goes on from there
             and ends with the bits of an unbroken one. SIGTERM then saves it and raises `Preempted`.
+        group: processes that do this fit together, each with its share of the rows as its `data`; all must
+            call `fit` alike, after ``jax.distributed.initialize``, and all get the same posterior.
 
     Returns:
         The fit.
@@ -142,9 +147,11 @@ def fit(
         dtype=dtype,
     )
     source = as_source(data, columns)
+    if group.count > 1:
+        require(sample_weight is None, "sample_weight", "None with several processes", sample_weight)
     saved = checkpoints or contextlib.nullcontext()
     with precision(dtype), saved, Interrupt(preemptible=checkpoints is not None) as interrupt:
-        return _fit(recipe, source, sample_weight, _Hands(progress, interrupt, checkpoints))
+        return _fit(recipe, source, sample_weight, _Hands(progress, interrupt, checkpoints, group))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -160,11 +167,12 @@ class _Recipe:
 
 @dataclasses.dataclass(frozen=True)
 class _Hands:
-    """Whoever has a hand in a run from outside: who watches, who stops it, where it is saved."""
+    """Whoever has a hand in a run: who watches, who stops it, where it is saved, and who shares in it."""
 
     progress: Progress | None
     interrupt: Interrupt
     checkpoints: Checkpoints | None = None
+    group: Group = ALONE
 
 
 def _fit(recipe: _Recipe, source: Source, weight: Float[np.ndarray, " N"] | None, hands: _Hands) -> Fit:
@@ -173,15 +181,17 @@ def _fit(recipe: _Recipe, source: Source, weight: Float[np.ndarray, " N"] | None
     model = objective.model
     root = rng.root_key(recipe.seed)
     check_rows(source, 2)
-    begun = Begun(hands.checkpoints, source, choices(recipe))
-    seen = begun.survey or survey(source, weight, missing=model.missing, dtype=dtype)
+    group = hands.group
+    rows, fingerprint = rows_of(source, group), fingerprint_of(source, group)
+    begun = Begun(hands.checkpoints, fingerprint, choices(recipe))
+    seen = begun.survey or survey(source, weight, missing=model.missing, dtype=dtype, group=group)
     standardizer, scale = seen.standardizer, _data_scale(seen)
-    optimizer, config = _planned(recipe, len(source), source.dim)
+    optimizer, config = _planned(recipe, rows, source.dim)
     portion = config.portion(source.dim, dtype) if config.stream else None
     intake = take_in(
         source, seen, dtype=dtype, holdout=config.holdout, most_held=config.holdout_rows, portion=portion,
-        sample=sample_size(config, recipe.moves, rows=len(source), dim=source.dim, dtype=dtype),
-        key=root, weight=weight, layout=over_devices(config.devices),
+        sample=sample_size(config, recipe.moves, rows=rows, dim=source.dim, dtype=dtype),
+        key=root, weight=weight, layout=over_devices(config.devices, group),
     )  # fmt: skip
     data, held = intake.data, intake.held
     memory.check(objective, optimizer)
@@ -239,6 +249,8 @@ def _fit(recipe: _Recipe, source: Source, weight: Float[np.ndarray, " N"] | None
     metrics = in_data_units(result.metrics, total_weight, log_scale)
     manifest = describe(
         source=source,
+        rows=rows,
+        fingerprint=fingerprint,
         recipe=dataclasses.replace(recipe, optimizer=optimizer, config=config),
         notes=first.notes,
         prior=model.prior.describe(scale, num_components=recipe.objective.model.num_components),

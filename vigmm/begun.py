@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from vigmm import __version__
 from vigmm.core.errors import OutputError
 from vigmm.data.intake import Survey
 from vigmm.data.moments import Moments
-from vigmm.data.sources import Source
 from vigmm.families import ConjugateParams, untouched
 from vigmm.models import Mixture, Prior
 from vigmm.train import Checkpoints, Saved, Snapshot
@@ -45,27 +45,28 @@ class Begun:
 
     Args:
         checkpoints: where it is saved; None saves nothing.
-        source: the rows; a run goes on with the same ones only.
+        fingerprint: of the rows; a run goes on with the same ones only.
         recipe: all choices of the fit, JSON-ready.
 
     Raises:
         OutputError: if the folder holds another run, or one on other rows.
     """
 
-    def __init__(self, checkpoints: Checkpoints | None, source: Source, recipe: dict[str, Any]) -> None:
+    def __init__(self, checkpoints: Checkpoints | None, fingerprint: str, recipe: dict[str, Any]) -> None:
         self._checkpoints = checkpoints
         self._about: dict[str, Any] = {}
         self._saved: Saved | None = None
         if checkpoints is None:
             return
         # Through JSON, as what it is compared with was.
-        self._about = json.loads(json.dumps({"recipe": recipe, "data": source.fingerprint()}))
+        about = {"recipe": recipe, "data": fingerprint, "vigmm": __version__}
+        self._about = json.loads(json.dumps(about))
         self._saved = saved = checkpoints.latest(_PHASE)
-        for name, what in (("recipe", "choices"), ("data", "rows")):
+        for name, what in (("recipe", "other choices"), ("data", "other rows"), ("vigmm", "another vigmm")):
             if saved is not None and saved.facts.get(name) != self._about[name]:
                 raise OutputError(
-                    f"{checkpoints.folder} holds checkpoints of a run with other {what}: name another "
-                    "folder, or remove this one to begin anew"
+                    f"{checkpoints.folder} holds checkpoints of a run with {what}: name another folder, or "
+                    "remove this one to begin anew"
                 )
 
     @property
@@ -76,7 +77,8 @@ class Begun:
         arrays = self._saved.arrays["moments"]
         patterns = arrays.get("patterns")
         found: dict[str, Any] = {name: arrays[name] for name in _MOMENTS}
-        moments = Moments(count=self._saved.facts["count"], rows=self._saved.facts["rows"], **found)
+        facts = self._saved.facts
+        moments = Moments(count=facts["count"], rows=facts["rows"], one_unit=facts["one_unit"], **found)
         return Survey(moments, None if patterns is None else patterns.astype(np.bool_))
 
     def first(self, model: Mixture, prior_of: Callable[[Mixture, int], Prior]) -> First | None:
@@ -104,6 +106,7 @@ class Begun:
             **self._about,
             "count": float(seen.moments.count),
             "rows": int(seen.moments.rows),
+            "one_unit": bool(seen.moments.one_unit),
             "num_components": first.num_components,
             "rows_seen": first.rows_seen,
             "notes": first.notes,

@@ -57,6 +57,8 @@ def choices(recipe: Any) -> dict[str, Any]:
 def describe(
     *,
     source: Source,
+    rows: int,
+    fingerprint: str,
     recipe: Any,
     notes: dict[str, Any],
     prior: dict[str, Any],
@@ -72,9 +74,10 @@ def describe(
         **environment(),
         "data": {
             "name": source.name,
-            "rows": len(source),
+            "rows": rows,
+            "skipped_rows": len(getattr(source, "bad_rows", ())),
             "columns": list(source.columns),
-            "fingerprint": source.fingerprint(),
+            "fingerprint": fingerprint,
             "train_rows": train_rows,
             "holdout_rows": holdout_rows,
         },

@@ -88,3 +88,8 @@ def test_a_posterior_prints_as_one_line(posterior):
     assert str(posterior) == (
         f"Posterior({type(posterior.family).__name__}, 3 components, 2 columns (a, b), float32)"
     )
+
+
+def test_an_iterator_of_chunks():
+    source = conform((np.full((n, 2), float(n)) for n in (1, 2)), ("width", "height"))
+    assert source[:].tolist() == [[1, 1], [2, 2], [2, 2]]

@@ -211,3 +211,13 @@ def test_a_broken_model_says_so(posterior, rows):
     broken = jax.tree.map(lambda leaf: leaf * np.float32(np.nan), posterior.params)
     with pytest.raises(DataError, match="the model's own parameters are not finite"):
         dataclasses.replace(posterior, params=broken).predict(rows.x)
+
+
+def test_several_devices_give_the_same_bits(rows, make):
+    posterior = make(rows.x, rows.labels)
+    x = np.resize(rows.x, (1100, posterior.dim))
+    one = joined(score_blocks(posterior, x, chunk=256, full=True))
+    found = list(score_blocks(posterior, x, chunk=256, full=True, devices=jax.devices("cpu")[:2]))
+    assert [start for start, _ in found] == [0, 256, 512, 768, 1024]
+    for name, value in vars(joined(iter(found))).items():
+        np.testing.assert_array_equal(value, getattr(one, name))

@@ -48,7 +48,7 @@ def test_devices_share_the_batch_of_one_device(layout, n, size):
     sampler, key = Minibatch(size), rng.root_key(1)
     placed = layout.place(ALL[:n], HEAVY[:n])
     one = Rows(x=jnp.asarray(ALL[:n]), weight=jnp.asarray(HEAVY[:n]))
-    pick = layout.sampler(sampler, n).pick
+    pick = placed.where.sampler(sampler).pick
 
     def share(rows, step):
         batch = pick(rows, key, step)
@@ -108,7 +108,7 @@ def test_a_step_has_one_reduction_of_the_size_of_the_statistics(problem, config,
     state = steps.init(objective, optimizer, params, rng.root_key(0))
     text = steps.run.lower(
         state, problem.prior, placed.rows, problem.holdout, np.int32(4),
-        objective=objective, optimizer=optimizer, sampler=layout.sampler(config.sampler, N),
+        objective=objective, optimizer=optimizer, sampler=placed.where.sampler(config.sampler),
         length=config.chunk_steps, num_draws=1, mesh=layout.mesh,
     ).compile().as_text()  # fmt: skip
     # No device is ever given all rows.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -14,7 +15,7 @@ from vigmm.core.typing import PRNGKey
 from vigmm.families.base import Family, Reparameterised
 from vigmm.models import Mixture, Position, Prior
 
-__all__ = ["log_predictive", "sample", "size"]
+__all__ = ["averaged", "log_predictive", "sample", "size"]
 
 
 def size(loc: Any) -> int:
@@ -47,10 +48,16 @@ def log_predictive(
         u, _ = family.sample(model, params, one)
         return model.log_joint(model.constrain(prior, u), x)
 
-    def add(total: Float[Array, "B KZ"], one: PRNGKey) -> tuple[Float[Array, "B KZ"], None]:
+    return averaged(joint, jax.random.split(key, num_draws))
+
+
+def averaged(joint: Callable[[Any], Float[Array, "B KZ"]], each: Any) -> Float[Array, "B KZ"]:
+    """Log of the mean of exp(joint) over the leading axis of `each`, one at a time."""
+
+    def add(total: Float[Array, "B KZ"], one: Any) -> tuple[Float[Array, "B KZ"], None]:
         return jnp.logaddexp(total, joint(one)), None
 
-    shape = jax.eval_shape(joint, key)
+    shape = jax.eval_shape(lambda each: joint(jax.tree.map(lambda leaf: leaf[0], each)), each)
     none = jnp.full(shape.shape, -jnp.inf, shape.dtype)
-    total, _ = lax.scan(add, none, jax.random.split(key, num_draws))
-    return total - math.log(num_draws)
+    total, _ = lax.scan(add, none, each)
+    return total - math.log(jax.tree.leaves(each)[0].shape[0])

@@ -20,6 +20,7 @@ import numpy as np
 
 from vigmm.core import arrayfile
 from vigmm.core.errors import ModelFileError, OutputError
+from vigmm.core.processes import ALONE, Group
 from vigmm.core.struct import require, spec
 
 __all__ = ["Checkpointing", "Checkpoints", "Saved", "Snapshot"]
@@ -86,13 +87,24 @@ class Checkpoints:
     Args:
         folder: made if need be.
         how: how often, and how many are kept.
+        group: processes that do one run, of which the first writes and all read.
 
     Raises:
         OutputError: if the folder cannot be made.
     """
 
-    def __init__(self, folder: str | Path, how: Checkpointing | None = None) -> None:
-        self.folder, self._how = Path(folder), how or Checkpointing()
+    def __init__(self, folder: str | Path, how: Checkpointing | None = None, group: Group = ALONE) -> None:
+        self.folder, self._how, self._group = Path(folder), how or Checkpointing(), group
+        self._writer = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="vigmm-checkpoint")
+        self._writing: concurrent.futures.Future[None] | None = None
+        self._last = time.monotonic()
+        self._densities: dict[Path, float] = {}
+        if group.first:
+            self._prepare()
+
+    def _prepare(self) -> None:
+        """Make the folder, and remove what is no checkpoint."""
+        folder = self.folder
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             arrayfile.sweep(self.folder)
@@ -105,25 +117,24 @@ class Checkpoints:
             # The description is written last: arrays without one are no checkpoint.
             if not path.with_suffix(".json").exists():
                 path.unlink(missing_ok=True)
-        self._writer = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="vigmm-checkpoint")
-        self._writing: concurrent.futures.Future[None] | None = None
-        self._last = time.monotonic()
-        self._densities: dict[Path, float] = {}
 
     @property
     def due(self) -> bool:
         """Whether it is time for another; not while the one before it is still being written."""
-        if self._how.seconds is None or (self._writing is not None and not self._writing.done()):
+        busy = self._writing is not None and not self._writing.done()
+        if self._how.seconds is None or busy or not self._group.first:
             return False
         return time.monotonic() - self._last >= self._how.seconds
 
     def save(self, phase: str, snapshot: Snapshot) -> None:
-        """Copy a snapshot to the host and have it written.
+        """Copy a snapshot to the host and have it written, by the first process.
 
         Raises:
             OutputError: if the one before it could not be written.
         """
         self.finish()
+        if not self._group.first:
+            return
         arrays = {f"state/{name}": leaf for name, leaf in arrayfile.leaves(snapshot.state).items()}
         for group, members in snapshot.arrays.items():
             arrays |= {f"{group}/{name}": np.array(value) for name, value in members.items()}
@@ -132,21 +143,17 @@ class Checkpoints:
         self._last = time.monotonic()
 
     def latest(self, phase: str) -> Saved | None:
-        """The last whole checkpoint of a phase, if there is one."""
-        for path in reversed(self._of(phase)):
-            try:
-                described = arrayfile.read_description(path)
-                arrays = arrayfile.read_arrays(path.with_suffix(".safetensors"), path, described)
-            except ModelFileError:
-                continue
-            if described.get("schema") != _SCHEMA:
-                continue
-            groups: dict[str, dict[str, np.ndarray]] = {name: {} for name in ("state", *described["groups"])}
-            for name, array in arrays.items():
-                group, _, rest = name.partition("/")
-                groups[group][rest] = array
-            return Saved(state=groups.pop("state"), arrays=groups, facts=described, where=str(path))
-        return None
+        """The last whole checkpoint of a phase, if there is one; the same for all processes."""
+        found = next((path for path in reversed(self._of(phase)) if _whole(path)), None)
+        name = self._group.gather_facts(None if found is None else found.name)[0]
+        if name is None:
+            return None
+        described, arrays = _contents(self.folder / name)
+        groups: dict[str, dict[str, np.ndarray]] = {name: {} for name in ("state", *described["groups"])}
+        for key, array in arrays.items():
+            group, _, rest = key.partition("/")
+            groups[group][rest] = array
+        return Saved(state=groups.pop("state"), arrays=groups, facts=described, where=str(self.folder / name))
 
     def finish(self) -> None:
         """Wait for what is being written.
@@ -206,3 +213,16 @@ class Checkpoints:
             except ModelFileError:
                 return math.nan
         return self._densities[path]
+
+
+def _contents(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    described = arrayfile.read_description(path)
+    return described, arrayfile.read_arrays(path.with_suffix(".safetensors"), path, described)
+
+
+def _whole(path: Path) -> bool:
+    """Whether a checkpoint can be read; a damaged one is passed over for the one before it."""
+    try:
+        return bool(_contents(path)[0].get("schema") == _SCHEMA)
+    except ModelFileError:
+        return False

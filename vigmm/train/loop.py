@@ -22,7 +22,7 @@ from vigmm.train import step as steps
 from vigmm.train.checkpoint import Checkpoints, Saved, Snapshot
 from vigmm.train.interrupt import Interrupt, Preempted
 from vigmm.train.log import Log, Pending
-from vigmm.train.placement import on_host
+from vigmm.train.placement import everywhere, on_host
 from vigmm.train.stopping import Progression, shortened
 
 __all__ = ["Progress", "Result", "Silent", "Train", "train"]
@@ -226,12 +226,16 @@ def train(
             run.launch(feed.at(run.done))
             # The chunk before this one is read while this one runs: the device never waits for the host.
             run.read(show)
-            if request.requested:
+            # Processes that share the rows must come to the same decisions.
+            stopped, preempted, out, late = data.group.any_of(
+                request.requested, request.preempted, run.used(1.0), run.used(1.0 - optimizer.tail)
+            )
+            if stopped:
                 run.stopped = "stopped by hand; the model is usable as it is"
-            run.judge()
-            if checkpoints is not None and (checkpoints.due or request.preempted):
+            run.judge(out_of_time=out, late=late)
+            if checkpoints is not None and (checkpoints.due or preempted):
                 checkpoints.save(phase, run.snapshot())
-            if request.preempted:
+            if preempted:
                 raise Preempted(phase, run.done)
         run.read(show)
     show.finish()
@@ -253,8 +257,8 @@ class _Run:
         config: Train,
         feed: Feed,
     ) -> None:
-        self._objective, self._optimizer, self._prior, self._holdout = objective, optimizer, prior, holdout
-        self._feed = feed
+        self._objective, self._optimizer, self._feed = objective, optimizer, feed
+        self._prior, self._holdout = everywhere(prior, feed.mesh), everywhere(holdout, feed.mesh)
         batches = feed.steps_per_pass
         self.horizon = config.num_steps(batches)
         # Enough chunks to show progress and to react to Ctrl-C on a short run too.
@@ -271,7 +275,8 @@ class _Run:
             terms=steps.term_names(_terms(objective, params, prior, data, key)),
             whole=remembers,
         )
-        self._state = steps.init(objective, optimizer, params, key, batches=batches)
+        state = steps.init(objective, optimizer, params, key, batches=batches)
+        self._state = everywhere(state, feed.mesh)
         self._log, self._limit = Log(), config.max_seconds
         self._pending: Pending | None = None
         self._launched: Pending | None = None
@@ -304,13 +309,18 @@ class _Run:
             show.update(at, values)
         self._pending, self._launched = self._launched, None
 
-    def judge(self) -> None:
-        """Whether the run is over, or its rates are to come down."""
+    def judge(self, *, out_of_time: bool, late: bool) -> None:
+        """Whether the run is over, or its rates are to come down.
+
+        Args:
+            out_of_time: whether the limit of seconds is used up.
+            late: whether what is left of it is for the tail.
+        """
         if self.stopped or self._progression.failed:
             self._over = True
-        elif self._used(1.0):
+        elif out_of_time:
             self._over, self._out_of_time = True, self._time_message(early=False)
-        elif not self._ending and (self._progression.still or self._used(1.0 - self._optimizer.tail)):
+        elif not self._ending and (self._progression.still or late):
             # The horizon is an argument of the program: moving it begins the tail and compiles nothing.
             self._ending, last = True, shortened(self.done, self._optimizer.tail, self.horizon)
             if last < self.horizon and not self._progression.still:
@@ -344,7 +354,7 @@ class _Run:
 
     def restore(self, saved: Saved) -> None:
         """Go on where `snapshot` was made."""
-        self._state = saved.fill(self._state)
+        self._state = everywhere(saved.fill(self._state), self._feed.mesh)
         facts = saved.facts
         self.done, self.horizon = facts["done"], facts["horizon"]
         self._ending, self._out_of_time = facts["ending"], facts["out_of_time"]
@@ -353,7 +363,7 @@ class _Run:
         if saved.arrays["pending"]:
             self._pending = Pending(self.done, saved.arrays["pending"], 0.0)
 
-    def _used(self, share: float) -> bool:
+    def used(self, share: float) -> bool:
         """Whether this share of the limit of seconds is used up."""
         return self._limit is not None and self._log.seconds >= share * self._limit
 

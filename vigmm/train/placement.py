@@ -10,6 +10,7 @@ number of devices beyond the order in which sums are rounded.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
@@ -22,12 +23,23 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, Int, Key
 
 from vigmm.core.axes import rows_over
+from vigmm.core.processes import ALONE, Group
 from vigmm.core.struct import require, spec
 from vigmm.core.typing import Batch
-from vigmm.data.feed import Feed, Portion
-from vigmm.data.sampler import Minibatch, Rows, Sampler
+from vigmm.data.feed import Feed, Resident
+from vigmm.data.sampler import Minibatch, Rows
 
-__all__ = ["AXIS", "OverDevices", "Placed", "Spread", "on_host", "over_devices", "spread"]
+__all__ = [
+    "AXIS",
+    "DeviceShares",
+    "OverDevices",
+    "Placed",
+    "Spread",
+    "everywhere",
+    "on_host",
+    "over_devices",
+    "spread",
+]
 
 AXIS = "data"
 F = TypeVar("F", bound=Callable[..., Any])
@@ -88,20 +100,23 @@ class Placed:
 
     Args:
         rows: arrays over the mesh, shares one after the other, each filled up to the same length.
-        layout: where they lie.
-        counts: rows of each device.
+        where: the shares.
         weight: sum of the weights.
     """
 
     rows: Rows
-    layout: OverDevices
-    counts: tuple[int, ...]
+    where: DeviceShares
     weight: float
+
+    @property
+    def group(self) -> Group:
+        """The processes that have the rows."""
+        return self.where.group
 
     @property
     def num_rows(self) -> int:
         """N."""
-        return sum(self.counts)
+        return sum(self.where.counts)
 
     @property
     def dim(self) -> int:
@@ -127,80 +142,104 @@ class Placed:
         """The same with 0, which is a column's mean, for what is missing."""
         return dataclasses.replace(self, rows=self.rows.filled())
 
-    def feed(self, sampler: Minibatch, key: Key[Array, ""]) -> Any:
+    def feed(self, sampler: Minibatch, key: Key[Array, ""]) -> contextlib.AbstractContextManager[Feed]:
         """One portion that lasts for ever."""
-        from contextlib import nullcontext
-
-        feed: Feed = _PlacedFeed(self, Spread(sampler, self.counts))
-        return nullcontext(feed)
+        feed: Feed = Resident(self.rows, self.where.sampler(sampler), self.where.mesh)
+        return contextlib.nullcontext(feed)
 
 
-class _PlacedFeed:
-    waited = 0.0
+@dataclasses.dataclass(frozen=True)
+class DeviceShares:
+    """Stretches of neighbouring rows of nearly equal length, one on each device.
 
-    def __init__(self, placed: Placed, sampler: Spread) -> None:
-        self.sampler: Sampler = sampler
-        self.mesh: Mesh | None = placed.layout.mesh
-        self.steps_per_pass = sampler.steps_per_epoch(placed.num_rows)
-        self._portion = Portion(placed.rows, 2**31 - 1)
+    Args:
+        mesh: the devices, those of a process together.
+        group: the processes.
+        counts: rows on every device.
+    """
 
-    def at(self, step: int) -> Portion:
-        """All rows."""
-        return self._portion
+    mesh: Mesh
+    group: Group
+    counts: tuple[int, ...]
+
+    def put(self, x: Float[np.ndarray, "n D"], weight: Float[np.ndarray, " n"]) -> Rows:
+        """This process's rows on its devices; its last row, with weight 0, fills up the shares."""
+        along = NamedSharding(self.mesh, PartitionSpec(AXIS))  # type: ignore[no-untyped-call]
+        length, local = max(self.counts), self.mesh.size // self.group.count
+        counts = self.counts[self.group.index * local : (self.group.index + 1) * local]
+        xs, weights, at = [], [], 0
+        for device, count in zip(self.mesh.local_devices, counts, strict=True):
+            part = np.empty((length, x.shape[1]), x.dtype)
+            part[:count], part[count:] = x[at : at + count], x[-1]
+            heavy = np.zeros(length, weight.dtype)
+            heavy[:count] = weight[at : at + count]
+            xs.append(jax.device_put(part, device))
+            weights.append(jax.device_put(heavy, device))
+            at += count
+        rows = length * self.mesh.size
+        return Rows(
+            x=jax.make_array_from_single_device_arrays((rows, x.shape[1]), along, xs),
+            weight=jax.make_array_from_single_device_arrays((rows,), along, weights),
+        )
+
+    def sampler(self, sampler: Minibatch) -> Spread:
+        """Cuts the batches of `sampler` out of the rows of all devices."""
+        return Spread(sampler, self.counts)
 
 
 @dataclasses.dataclass(frozen=True)
 class OverDevices:
-    """Equal shares of neighbouring rows on each device of a mesh."""
+    """Rows in equal shares on the devices of a mesh, those of each process on its own.
+
+    Args:
+        mesh: the devices, those of a process together.
+        group: the processes.
+    """
 
     mesh: Mesh
+    group: Group = ALONE
+
+    def shares(self, rows: int) -> DeviceShares:
+        """For so many rows of this process; to be called by all processes alike."""
+        local = self.mesh.size // self.group.count
+        every = [int(one[0]) for one in self.group.gather(np.array([rows]))]
+        counts = [
+            min(max(count - share * -(-count // local), 0), -(-count // local))
+            for count in every
+            for share in range(local)
+        ]
+        return DeviceShares(self.mesh, self.group, tuple(counts))
 
     def place(self, x: Float[np.ndarray, "n D"], weight: Float[np.ndarray, " n"]) -> Placed:
         """Rows that stay."""
-        return Placed(
-            self.put(x, weight), self, self._counts(len(x)), float(np.sum(weight, dtype=np.float64))
-        )
-
-    def put(self, x: Float[np.ndarray, "n D"], weight: Float[np.ndarray, " n"]) -> Rows:
-        """Rows on the devices; the last row, with weight 0, fills up the last shares."""
-        shares = self.mesh.size
-        length = -(-len(x) // shares)
-        counts = self._counts(len(x))
-        ends = np.cumsum(counts)
-        x_full = np.empty((shares * length, x.shape[1]), x.dtype)
-        weight_full = np.zeros(shares * length, weight.dtype)
-        for share, (count, end) in enumerate(zip(counts, ends.tolist(), strict=True)):
-            at = share * length
-            x_full[at : at + count], x_full[at + count : at + length] = x[end - count : end], x[-1]
-            weight_full[at : at + count] = weight[end - count : end]
-        along = NamedSharding(self.mesh, PartitionSpec(AXIS))  # type: ignore[no-untyped-call]
-        return Rows(x=jax.device_put(x_full, along), weight=jax.device_put(weight_full, along))
-
-    def sampler(self, sampler: Minibatch, rows: int) -> Sampler:
-        """Cuts batches out of so many rows that `put` has placed."""
-        return Spread(sampler, self._counts(rows))
-
-    def _counts(self, rows: int) -> tuple[int, ...]:
-        length = -(-rows // self.mesh.size)
-        return tuple(int(np.clip(rows - share * length, 0, length)) for share in range(self.mesh.size))
+        where = self.shares(len(x))
+        total = float(self.group.total(np.array(np.sum(weight, dtype=np.float64))))
+        return Placed(where.put(x, weight), where, total)
 
 
-def over_devices(count: int | None) -> OverDevices | None:
-    """Rows over so many of this machine's devices; None where one is enough.
+def over_devices(count: int | None, group: Group = ALONE) -> OverDevices | None:
+    """Rows over so many devices; None where one is enough.
 
     Args:
-        count: number of devices; None for all accelerators, and one CPU.
+        count: number of devices; None for all accelerators, and one CPU. Several processes use all they have.
+        group: the processes.
 
     Raises:
-        SpecError: if there are not so many.
+        SpecError: if there are not so many, or the processes do not have equally many.
     """
-    devices = jax.devices()
+    devices = sorted(jax.devices(), key=lambda device: (device.process_index, device.id))
     if count is None:
-        count = 1 if devices[0].platform == "cpu" else len(devices)
-    require(1 <= count <= len(devices), "train.devices", f"between 1 and {len(devices)}, the devices", count)
-    if count == 1:
+        alone = devices[0].platform == "cpu" and group.count == 1
+        count = 1 if alone else len(devices)
+    most = len(devices)
+    require(1 <= count <= most, "train.devices", f"between 1 and {most}, the devices", count)
+    if group.count > 1:
+        require(count == most, "train.devices", f"{most}, all devices of all processes, or null", count)
+        local = len(jax.local_devices())
+        require(local * group.count == most, "train.devices", "equally many in each process", local)
+    elif count == 1:
         return None
-    return OverDevices(Mesh(np.array(devices[:count]), (AXIS,), axis_types=(AxisType.Auto,)))
+    return OverDevices(Mesh(np.array(devices[:count]), (AXIS,), axis_types=(AxisType.Auto,)), group)
 
 
 def spread(function: F, mesh: Mesh | None, *, rows: int) -> F:
@@ -214,7 +253,7 @@ def spread(function: F, mesh: Mesh | None, *, rows: int) -> F:
     if mesh is None:
         return function
 
-    def everywhere(*args: Any) -> Any:
+    def shared(*args: Any) -> Any:
         def inside(*args: Any) -> Any:
             with rows_over(AXIS):
                 return function(*args)
@@ -223,9 +262,24 @@ def spread(function: F, mesh: Mesh | None, *, rows: int) -> F:
         specs = tuple(share if i == rows else whole for i in range(len(args)))
         return jax.shard_map(inside, mesh=mesh, in_specs=specs, out_specs=whole, check_vma=False)(*args)
 
-    made: Any = everywhere
+    made: Any = shared
     found: F = made
     return found
+
+
+def everywhere(tree: Any, mesh: Mesh | None) -> Any:
+    """Arrays that are the same in all processes, on all devices of a mesh."""
+    if mesh is None:
+        return tree
+    whole = NamedSharding(mesh, PartitionSpec())  # type: ignore[no-untyped-call]
+
+    def one(leaf: Any) -> Any:
+        if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+            return jax.random.wrap_key_data(one(jax.random.key_data(leaf)))
+        host = np.asarray(leaf)
+        return jax.make_array_from_callback(host.shape, whole, lambda index: host[index])
+
+    return jax.tree.map(one, tree)
 
 
 def on_host(tree: Any, mesh: Mesh | None) -> Any:

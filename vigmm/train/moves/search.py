@@ -114,7 +114,7 @@ def search(
         params=final.params,
         num_components=final.used.shape[0],
         rows_seen=int(rows.x.shape[0]),
-        notes={"components": stage.count(slots), "stages": told},
+        notes={"components": stage.count(slots), "least": least, "stages": told},
     )
 
 
