@@ -2,28 +2,19 @@
 
 from __future__ import annotations
 
-import functools
-
 import jax
 import jax.numpy as jnp
-import numpy as np
 import pytest
 from jax import lax
-from jax.sharding import AxisType, Mesh, PartitionSpec
 
 from benchmarks.compile_only import judge, plan, plugins
 from benchmarks.compile_only.__main__ import compile_cells
-from benchmarks.compile_only.cells import Cell, Pooled
+from benchmarks.compile_only.cells import Cell
 from benchmarks.compile_only.counting import Collective, count
 from benchmarks.compile_only.hlo import parse, shapes_of
 from benchmarks.compile_only.report import text
 from benchmarks.compile_only.targets import TARGETS
 from benchmarks.environments import default_cache
-from vigmm.core.typing import Batch
-from vigmm.estimators import Natural, Objective
-from vigmm.families import Conjugate, ConjugateParams
-from vigmm.models import DataScale, Mixture
-from vigmm.models.covariance import COVARIANCES
 
 # Eight turns of: take a slice of p (4 x 16), multiply it by w, add it to the sum; then one exchange.
 PROGRAM = """HloModule known, is_scheduled=true
@@ -163,43 +154,6 @@ def test_a_program_of_this_machine_is_read():
     assert found.bytes >= 4 * (5 * 32 * 16 + 16 * 8 + 32 * 8)
 
 
-def test_the_mean_of_estimates_from_shares_of_the_rows_is_the_estimate_from_all():
-    rng = np.random.default_rng(0)
-    model = Mixture(num_components=3, covariance=COVARIANCES["diag"]())
-    one, zero = np.ones(2), np.zeros(2)
-    scale = DataScale(mean=zero, cov=np.eye(2), center=zero, scale=one, low=-one, high=one, patterns=None)
-    prior = model.build_prior(scale, dtype=np.dtype(np.float32))
-    components = model.algebra.natural(prior.components, jnp.asarray(rng.normal(size=(3, 2)), jnp.float32))
-    params = ConjugateParams(weights=prior.weights, components=components)
-    batch = Batch(
-        x=jnp.asarray(rng.normal(size=(64, 2)), jnp.float32),
-        weight=jnp.asarray(rng.uniform(size=64), jnp.float32),
-    )
-    estimate = functools.partial(_estimate, model, Natural())
-    alone = jax.jit(estimate)(params, prior, batch)
-    mesh = Mesh(np.array(jax.devices()[:4]), ("data",), axis_types=(AxisType.Auto,))
-    rest, rows = PartitionSpec(), PartitionSpec("data")
-    pooled = jax.jit(
-        jax.shard_map(
-            functools.partial(_estimate, model, Pooled(Natural(), 4)),
-            mesh=mesh,
-            in_specs=(rest, rest, rows),
-            out_specs=rest,
-            check_vma=False,
-        )
-    )(params, prior, batch)
-    # Sums of 64 numbers in float32, in another order: 64 rounding errors of the largest.
-    for mine, theirs in zip(jax.tree.leaves(pooled), jax.tree.leaves(alone), strict=True):
-        size = np.max(np.abs(np.asarray(theirs)), initial=0.0)
-        np.testing.assert_allclose(mine, theirs, rtol=0, atol=64 * np.finfo(np.float32).eps * (size + 1.0))
-
-
-def _estimate(model, estimator, params, prior, batch):
-    return Objective(model=model, family=Conjugate(), estimator=estimator).estimate(
-        params, prior, batch, jax.random.key(0)
-    )
-
-
 def record(batch=1_000_000, devices=1, temporary=10, collectives=(), **changes):
     cell = {"target": "h100", "method": "natural", "dim": 16, "components": 16, "rows": batch, "batch": batch,
             "devices": devices, "placement": "auto", "tile": None}  # fmt: skip
@@ -280,13 +234,13 @@ def test_the_step_compiles_for_a_device_that_is_not_there(name):
     rows = 2**17
     cells = [
         Cell(name, "natural", 16, 16, rows, rows),
-        Cell(name, "natural", 16, 16, rows, rows, 4, "pooled"),
+        Cell(name, "natural", 16, 16, rows, rows, 4, "shared"),
     ]
-    alone, pooled = (records[-1] for records in compile_cells(target, cells, python))
+    alone, shared = (records[-1] for records in compile_cells(target, cells, python))
     assert "error" not in alone
-    assert judge.exchange_ok(pooled)
+    assert judge.exchange_ok(shared)
     # Two products whose size depends on the form of the pass, but not on the device.
     assert 0.99 <= judge.ratio(alone, "flops") < 2.0
     # Each device has a quarter of the rows, and what is done once per component besides.
-    assert pooled["flops"] == pytest.approx(alone["flops"] / 4, rel=0.01)
+    assert shared["flops"] == pytest.approx(alone["flops"] / 4, rel=0.01)
     assert alone["bytes"] >= alone["floor"]["bytes"]

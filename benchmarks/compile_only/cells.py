@@ -3,35 +3,32 @@
 Arguments are shapes with shardings, so nothing is allocated: rows lie along the mesh axis ``data``, and
 everything else is on every device. Two placements are compared.
 
-- ``auto``: the step as it is. The compiler sees where the rows lie and decides the rest.
-- ``pooled``: each of n devices runs the estimator on its own rows, as a batch whose weights count n-fold, and
-  the estimates are averaged: one reduction of (bound, gradient), and the rows stay where they are. It is
-  exact where an estimate is affine in sums over rows.
+- ``auto``: the step of one device. The compiler sees where the rows lie and decides the rest.
+- ``shared``: the step as the engine runs it on several devices (`vigmm.train.placement`): each has its own
+  rows, and sums over rows are summed over devices.
 """
 
 from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.flatten_util import ravel_pytree
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from vigmm.core.struct import spec
-from vigmm.core.typing import Batch
 from vigmm.data.sampler import Minibatch, Rows
-from vigmm.estimators import Estimate, Estimator, Natural, Objective, Pathwise
+from vigmm.estimators import Natural, Objective, Pathwise
 from vigmm.families import Blocks, Conjugate, ConjugateParams, MeanField, guess
 from vigmm.math.tiles import choose_tile
 from vigmm.models import DataScale, Mixture, Prior
 from vigmm.optim import OPTIMIZERS
 from vigmm.train import step as steps
+from vigmm.train.placement import Spread, spread
 
-__all__ = ["METHODS", "Cell", "Floor", "Pooled", "Problem", "build", "shape"]
+__all__ = ["METHODS", "Cell", "Floor", "Problem", "build", "shape"]
 
 METHODS: dict[str, tuple[Any, Any, str]] = {
     "natural": (Conjugate, Natural, "robbins_monro"),
@@ -83,48 +80,16 @@ class Problem:
     floor: Floor
 
 
-@spec
-class Pooled:
-    """An estimator inside ``shard_map``: every device estimates from its own rows, and the mean is taken."""
-
-    inner: Estimator
-    devices: int
-
-    default_optimizer: ClassVar[tuple[str, str]] = ("adam", "adam")
-    full_batch: ClassVar[bool] = False
-
-    def check(self, model: Any, family: Any) -> None:
-        self.inner.check(model, family)
-
-    def final(self) -> Estimator:
-        return self.inner.final()
-
-    def value(self, *arguments: Any) -> dict[str, Any]:
-        return self.inner.value(*arguments)
-
-    def estimate(self, model: Any, family: Any, params: Any, prior: Any, batch: Batch, key: Any) -> Estimate:
-        mine = Batch(x=batch.x, weight=batch.weight * float(self.devices))
-        found = self.inner.estimate(model, family, params, prior, mine, key)
-        # One vector: how many reductions there are does not depend on what the compiler likes to combine.
-        # Made first and put together then: one fusion of both takes five times longer to compile.
-        made = jax.lax.optimization_barrier(found)  # type: ignore[no-untyped-call]
-        flat, back = ravel_pytree(made)
-        pooled: Estimate = back(jax.lax.pmean(flat, "data"))  # type: ignore[no-untyped-call]
-        return pooled
-
-
 def build(cell: Cell, devices: list[Any]) -> Problem:
     """The step and its arguments, as shapes on `devices`."""
     dim, num = cell.dim, cell.components
     family_type, estimator_type, optimizer = METHODS[cell.method]
-    pooled = cell.placement == "pooled"
-    rows_read = shape((cell.batch // cell.devices if pooled else cell.batch, dim), None)
+    shared = cell.placement == "shared"
+    rows_read = shape((cell.batch // cell.devices if shared else cell.batch, dim), None)
     # What the engine would choose there; left alone it would choose for where the program is traced.
     tile = cell.tile or choose_tile(rows_read, num * dim, backend="tpu" if cell.target == "v5e" else "gpu")
     model, family, estimator = Mixture(num_components=num), family_type(), estimator_type(tile=tile)
-    objective = Objective(
-        model=model, family=family, estimator=Pooled(estimator, cell.devices) if pooled else estimator
-    )
+    objective = Objective(model=model, family=family, estimator=estimator)
     rule = OPTIMIZERS[optimizer]()
     prior = model.build_prior(_scale(dim), dtype=np.dtype(np.float32))
 
@@ -145,17 +110,11 @@ def build(cell: Cell, devices: list[Any]) -> Problem:
         rows,
         shape((), everywhere, jnp.int32),
     )
-    batch = cell.batch // cell.devices if pooled else cell.batch
-    function = functools.partial(steps.step, objective, rule, Minibatch(batch))
-    if pooled:
-        rest, split = PartitionSpec(), PartitionSpec("data")  # type: ignore[no-untyped-call]
-        function = jax.shard_map(
-            function,
-            mesh=mesh,
-            in_specs=(rest, rest, split, rest),
-            out_specs=rest,
-            check_vma=False,
-        )
+    sampler: Any = Minibatch(cell.batch)
+    if shared:
+        sampler = Spread(sampler, (cell.rows // cell.devices,) * cell.devices)
+    step = functools.partial(steps.step, objective, rule, sampler)
+    function = spread(step, mesh if shared else None, rows=2)
     return Problem(jax.jit(function, donate_argnums=0), arguments, _floor(cell, state, prior))
 
 

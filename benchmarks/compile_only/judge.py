@@ -67,12 +67,25 @@ def link_seconds(record: Record) -> float:
 
 
 def exchange_ok(record: Record) -> bool:
-    """One all-reduce of parameter size, and nothing else."""
-    found = record["collectives"]
+    """One all-reduce of parameter size; besides it only what is small, and a minibatch handed on once.
+
+    Small are the columns' mean squares and the sum of weights, by which the form of the pass is chosen. Of a
+    minibatch every device is handed its share of the rows (reduce-scatter).
+    """
+    cell, found = record["cell"], record["collectives"]
+    small = 4 * (cell["dim"] + 1)
+    sums = [one for one in found if one["kind"] == "all-reduce" and one["bytes"] > small]
+    handed = [one for one in found if one["kind"] == "reduce-scatter"]
+    others = [one for one in found if one["kind"] not in ("all-reduce", "reduce-scatter")]
+    # Rows and weights go in, and a share of them comes out.
+    minibatch = cell["batch"] < cell["rows"]
+    most = 4 * cell["batch"] * (cell["dim"] + 1) * (1 + 1 / cell["devices"]) + _SPARE if minibatch else 0
     return (
-        [one["kind"] for one in found] == ["all-reduce"]
-        and found[0]["times"] == 1
-        and found[0]["bytes"] <= record["floor"]["params"] + _SPARE
+        len(sums) == 1
+        and sums[0]["times"] == 1
+        and sums[0]["bytes"] <= record["floor"]["params"] + _SPARE
+        and not others
+        and sum(one["bytes"] * one["times"] for one in handed) <= most
     )
 
 

@@ -25,9 +25,9 @@ def cells(target: str, *, quick: bool = False) -> list[Cell]:
 def _quick(target: str) -> Iterator[Cell]:
     for batch in BATCHES[1:]:
         yield Cell(target, "natural", 16, 16, batch, batch)
-    for placement in ("auto", "pooled"):
+    for placement in ("auto", "shared"):
         yield Cell(target, "natural", 16, 16, MANY, MANY, 4, placement)
-    yield Cell(target, "meanfield", 16, 16, MANY, MANY, 4, "pooled")
+    yield Cell(target, "meanfield", 16, 16, MANY, MANY, 4, "shared")
     yield Cell(target, "packed", 16, 16, MANY, MANY, tile=8_192)
 
 
@@ -38,22 +38,22 @@ def _all(target: str) -> Iterator[Cell]:
     for (dim, num), batch in itertools.product(every, BATCHES[1:]):
         yield Cell(target, "meanfield", dim, num, batch, batch)
     for dim, num in every:
-        yield Cell(target, "natural", dim, num, MANY, MANY, 4, "pooled")
+        yield Cell(target, "natural", dim, num, MANY, MANY, 4, "shared")
     for method, (dim, num) in itertools.product(("natural", "meanfield"), SIZES):
-        yield Cell(target, method, dim, num, MANY, MANY, 2, "pooled")
+        yield Cell(target, method, dim, num, MANY, MANY, 2, "shared")
         yield Cell(target, method, dim, num, MANY, MANY, 4)
     for dim, num in SIZES:
-        yield Cell(target, "meanfield", dim, num, MANY, MANY, 4, "pooled")
+        yield Cell(target, "meanfield", dim, num, MANY, MANY, 4, "shared")
     for method in ("natural", "meanfield"):
         # A minibatch of many rows: what picking it costs, and what it moves between devices.
         yield Cell(target, method, 16, 16, MANY, 50_000)
-        for placement in ("auto", "pooled"):
+        for placement in ("auto", "shared"):
             yield Cell(target, method, 16, 16, MANY, 50_000, 4, placement)
     # Blocks of P^2 / 2 numbers: at 64 columns and 512 components they alone would be 4.7 GB, four times over.
     for num in COMPONENTS:
         for batch in BATCHES[1:]:
             yield Cell(target, "blocks", 16, num, batch, batch)
-        yield Cell(target, "blocks", 16, num, MANY, MANY, 4, "pooled")
+        yield Cell(target, "blocks", 16, num, MANY, MANY, 4, "shared")
     for (dim, num), tile in itertools.product(SIZES, TILES):
         yield Cell(target, "natural", dim, num, MANY, MANY, tile=tile)
     for dim, num in every:

@@ -27,8 +27,8 @@ is roofline over one kernel with the program's own arithmetic that keeps on the 
 the program chooses between two forms of the pass while it runs, there is a line for the *least* work and one
 for the *most*: features where their rounding is harmless, and whitened rows.
 
-`auto` is the engine's step with rows laid along the devices; `pooled` runs the same estimator on each
-device's own rows and averages the estimates as one vector.
+`auto` is the step of one device with rows laid along the devices; `shared` is the step as the engine runs it
+there: each device has its own rows, and sums over rows are summed over devices.
 """
 
 
