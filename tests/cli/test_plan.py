@@ -10,7 +10,7 @@ import sys
 import numpy as np
 import pytest
 
-from vigmm.data.numpy_files import NpySource
+from vigmm.data.arrays import ArraySource
 
 ABSENT = "data: {path: nowhere.parquet}\nmodel: {num_components: 8}\n"
 
@@ -49,7 +49,7 @@ def test_of_the_data_only_the_description_is_read(vigmm, config, tmp_path, monke
     def refuse(self, index):
         raise AssertionError("rows were read")
 
-    monkeypatch.setattr(NpySource, "__getitem__", refuse)
+    monkeypatch.setattr(ArraySource, "__getitem__", refuse)
     done = vigmm("plan", config(ABSENT.replace("nowhere.parquet", str(tmp_path / "rows.npy"))), "--json")
     assert done.exit_code == 0, done.output
     told = json.loads(done.stdout)

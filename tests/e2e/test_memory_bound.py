@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from vigmm.config import load_job
-from vigmm.planning import Table, machines, make_plan
+from vigmm.planning import Table, make_plan, parse_devices
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
@@ -38,6 +38,22 @@ sys.exit(code)
 """
 
 
+IMPORTS = """
+import jax, pyarrow.dataset, vigmm.api, vigmm.cli.fitting
+jax.jit(lambda x: x + 1.0)(1.0).block_until_ready()
+"""
+
+
+def peak_of(command):
+    """Bytes that a command had at its largest."""
+    done = subprocess.run(
+        [sys.executable, "-c", WATCH, *command], capture_output=True, text=True, timeout=590,
+        env={**os.environ, "VIGMM_CACHE": "off"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return int(done.stdout.splitlines()[-1]) * 1024
+
+
 @pytest.fixture
 def place(tmp_path):
     """One file of rows under many names: 1.5 GB of them, and little to write."""
@@ -55,22 +71,17 @@ def place(tmp_path):
 
 @pytest.mark.timeout(600)
 def test_a_stream_stays_within_two_gibibytes(place):
-    command = [str(Path(sys.executable).with_name("vigmm")), "fit", str(place / "job.yaml"), "--quiet"]
-    done = subprocess.run(
-        [sys.executable, "-c", WATCH, *command], capture_output=True, text=True, timeout=590,
-        env={**os.environ, "VIGMM_CACHE": "off"},
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    peak = int(done.stdout.splitlines()[-1]) * 1024
+    imports = peak_of([sys.executable, "-c", IMPORTS])
+    command = str(Path(sys.executable).with_name("vigmm"))
+    peak = peak_of([command, "fit", str(place / "job.yaml"), "--quiet"])
 
     table = Table("rows", FILES * ROWS, DIM, kind="parquet")
     job = load_job(place / "job.yaml")
-    streamed = make_plan(job, table, machines("cpu"))
-    resident = make_plan(load_job(place / "job.yaml", ["train.stream=false"]), table, machines("cpu"))
+    streamed = make_plan(job, table, parse_devices("cpu"))
+    resident = make_plan(load_job(place / "job.yaml", ["train.stream=false"]), table, parse_devices("cpu"))
     # Kept on the device they would be 1.5 GB, and as much again on their way there.
     assert resident.device["rows"] > 1.4 * GIB
     assert sum(resident.host.values()) > 2.5 * GIB
     assert peak < 2 * GIB
-    imports = 230 * 2**20
-    assert peak - imports < 1.2 * sum(streamed.host.values()), streamed.host
-    assert peak - imports < 1.25 * GIB
+    stated = sum(streamed.host.values())
+    assert 0.7 * stated < peak - imports < 1.2 * stated, (peak, imports, streamed.host)

@@ -21,8 +21,8 @@ from vigmm.planning import (
     Scaled,
     Table,
     as_dict,
-    machines,
     make_plan,
+    parse_devices,
     weak_scaling,
 )
 
@@ -52,7 +52,7 @@ def plan(
         scaling: whether to print the table of weak scaling too.
         as_json: whether to print one JSON value instead.
     """
-    chosen, job = machines(devices), load_job(config, overrides)
+    chosen, job = parse_devices(devices), load_job(config, overrides)
     table = _table(job, rows, columns)
     try:
         made = make_plan(job, table, chosen, read_rate=READ_RATE if read_rate is None else read_rate * 1e6)
@@ -75,7 +75,7 @@ def plan(
     typer.echo()
     for remark in made.remarks:
         typer.echo(f"- {remark}")
-    for source in made.machines.figures.sources:
+    for source in made.devices.figures.sources:
         typer.echo(f"- {source}")
 
 
@@ -105,8 +105,8 @@ def _table(job: Job, rows: int | None, columns: int | None) -> Table:
 
 def _lines(made: Plan, read_rate: float, *, given: bool) -> list[tuple[str, str]]:
     """What is printed, by line. What is no count or certain size says so: about, at least, by."""
-    table, step, one = made.table, made.step, made.machines.figures
-    count, job = made.machines.count, made.job
+    table, step, one = made.table, made.step, made.devices.figures
+    count, job = made.devices.count, made.job
     where = "streamed" if made.streamed else "stay on the device" + "s" * (count > 1)
     lines = [
         ("Data", f"{table.name}: {table.rows:,} rows of {table.columns} columns"),

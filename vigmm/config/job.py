@@ -97,8 +97,8 @@ class Job:
         return replace(self, optimizer=optimizer, train=train)
 
     def steps_per_pass(self, *, rows: int, dim: int = 1) -> int:
-        """Steps in which each of the rows that are not held out is read once."""
-        left = self.fitted(rows)
+        """Steps in which each row is read once; held-out rows are read only where rows are streamed."""
+        left = rows if self.train.stream else self.fitted(rows)
         batches = None if self.optimizer is None else self.optimizer.batches
         return self.train.sized(left, batches).steps_per_pass(left, dim, self.dtype)
 

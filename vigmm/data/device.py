@@ -30,25 +30,13 @@ _AT_ONCE = 2_048
 _permute = Program(permute, lambda *_: 0.0, static_argnums=1)  # some thousand numbers
 
 
-def to_rows(
-    source: Source,
-    standardizer: Standardizer,
-    dtype: Any,
-    *,
-    index: Int[np.ndarray, " n"] | None = None,
-    weight: Float[np.ndarray, " N"] | None = None,
-    chunk: int = CHUNK,
-    missing: bool = False,
-) -> Rows:
-    """Standardise rows and put them on the device; see `host_rows`.
+def to_rows(source: Source, standardizer: Standardizer, dtype: Any, **which: Any) -> Rows:
+    """Standardise rows and put them on the device; the arguments are those of `host_rows`.
 
     Returns:
         The rows and their weights, both in `dtype`.
     """
-    x, heavy = host_rows(
-        source, standardizer, dtype, index=index, weight=weight, chunk=chunk, missing=missing
-    )
-    return OneDevice().put(x, heavy)
+    return OneDevice().put(*host_rows(source, standardizer, dtype, **which))
 
 
 def host_rows(
@@ -122,16 +110,16 @@ def standardised(
         DataError: for a value that is not finite, there or in `dtype`, naming its row and column.
     """
     block = source[index]
-    first = index.indices(len(source))[0] if isinstance(index, slice) else 0
-    check_finite(
-        block, source, start=first, index=None if isinstance(index, slice) else index, missing=missing
-    )
     made: np.ndarray = np.empty(block.shape, dtype)
     with np.errstate(over="ignore"):
         for at in range(0, len(block), _AT_ONCE):
             made[at : at + _AT_ONCE] = standardizer.forward(block[at : at + _AT_ONCE])
-    if not (np.isfinite(made) | np.isnan(block)).all():
-        raise DataError(f"{source.name} has values too far from the training data for {dtype.name}")
+    if not np.isfinite(made).all():  # else the block is finite too
+        first = index.indices(len(source))[0] if isinstance(index, slice) else 0
+        numbers = None if isinstance(index, slice) else index
+        check_finite(block, source, start=first, index=numbers, missing=missing)
+        if not (np.isfinite(made) | np.isnan(block)).all():
+            raise DataError(f"{source.name} has values too far from the training data for {dtype.name}")
     return made
 
 
