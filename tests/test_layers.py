@@ -124,13 +124,14 @@ def test_the_import_rule_itself(path, source, bad):
     assert bool(violations(source, Path(path))) is bad
 
 
-def rows_of_tables(layer: str) -> set[type]:
-    """Every class that a layer offers for choice: the values of its upper-case dictionaries."""
+def rows_of_tables(layer: str) -> set[object]:
+    """Every class or function that a layer offers for choice, by its upper-case dictionaries."""
     package = importlib.import_module(f"vigmm.{layer}")
     names = [f"vigmm.{layer}.{module.name}" for module in pkgutil.iter_modules(package.__path__)]
     modules = [package, *map(importlib.import_module, names)]
     tables = [v for m in modules for name, v in vars(m).items() if name.isupper() and isinstance(v, dict)]
-    return {row for table in tables for row in table.values() if isinstance(row, type)}
+    rows = [getattr(row, "open", row) for table in tables for row in table.values()]
+    return {row for row in rows if callable(row)}
 
 
 def test_the_loop_knows_its_parts_by_protocol_only():

@@ -13,7 +13,9 @@ import pyarrow as pa
 import pytest
 
 from vigmm.core.errors import DataError
-from vigmm.data.chunks import ChunksSource
+from vigmm.data import protocol
+from vigmm.data.arrays import ArraySource
+from vigmm.data.chunks import open_chunks
 
 RNG = np.random.default_rng(0)
 
@@ -32,20 +34,20 @@ class Frame:
 
 def test_types_meet() -> None:
     chunks = [np.array([[1, 2]], np.int8), np.array([[3, 4]], np.int8), np.array([[0.5, np.nan]], np.float32)]
-    source = ChunksSource(iter([*chunks, np.zeros((0, 2)), np.array([[5, 6]], ">i4")]))
+    source = open_chunks(iter([*chunks, np.zeros((0, 2)), np.array([[5, 6]], ">i4")]))
     assert source.dtype == np.float64
     np.testing.assert_array_equal(source[:], [[1, 2], [3, 4], [0.5, np.nan], [5, 6]])
-    assert ChunksSource(iter(chunks[:2])).dtype == np.int8
+    assert open_chunks(iter(chunks[:2])).dtype == np.int8
 
 
 def test_names() -> None:
     frames = [Frame(np.ones((2, 2)), ["a", "b"]), Frame(np.zeros((1, 2)), ["a", "b"])]
-    assert ChunksSource(frames).columns == ("a", "b")
+    assert open_chunks(frames).columns == ("a", "b")
     table = pa.table({"a": [1.0, 2.0], "b": [3.0, 4.0]})
-    assert ChunksSource(iter([table, table]))[:].tolist() == [[1, 3], [2, 4]] * 2
-    assert ChunksSource([np.ones((2, 2))] * 2, columns=("c", "d")).columns == ("c", "d")
+    assert open_chunks(iter([table, table]))[:].tolist() == [[1, 3], [2, 4]] * 2
+    assert open_chunks([np.ones((2, 2))] * 2, columns=("c", "d")).columns == ("c", "d")
     with pytest.raises(DataError, match=r"x: chunk 1 has the columns b, a, but those before it have a, b"):
-        ChunksSource([frames[0], Frame(np.ones((1, 2)), ["b", "a"])])
+        open_chunks([frames[0], Frame(np.ones((1, 2)), ["b", "a"])])
 
 
 @pytest.mark.parametrize(
@@ -60,13 +62,13 @@ def test_names() -> None:
 )
 def test_what_is_refused(chunks: list[object], words: str) -> None:
     with pytest.raises(DataError, match=words):
-        ChunksSource(iter(chunks))
+        open_chunks(iter(chunks))
 
 
 def test_nothing_is_left_and_little_is_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     tracemalloc.start()
-    source = ChunksSource(np.full((20_000, 8), float(i)) for i in range(40))
+    source = open_chunks(np.full((20_000, 8), float(i)) for i in range(40))
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 6 * 20_000 * 8 * 8, "more than some chunks were in memory at a time"
@@ -77,6 +79,14 @@ def test_nothing_is_left_and_little_is_held(tmp_path: Path, monkeypatch: pytest.
     gc.collect()
 
 
+def test_digest_of_many_rows_needs_no_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(protocol, "_HASH_WHOLE", 1 << 14)
+    rows = RNG.normal(size=(5_000, 3))
+    digest = open_chunks([rows[:900], rows[900:]]).fingerprint()
+    assert digest.startswith("sha256-sampled:")
+    assert digest == ArraySource(rows).fingerprint()
+
+
 def test_no_room(monkeypatch: pytest.MonkeyPatch) -> None:
     class Full(io.BytesIO):
         def write(self, content: object) -> int:
@@ -84,4 +94,4 @@ def test_no_room(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(tempfile, "TemporaryFile", lambda **_: Full())
     with pytest.raises(DataError, match=r"chunk 0 cannot be kept in .*: No space left on device. Make room"):
-        ChunksSource([np.ones((1, 1))])
+        open_chunks([np.ones((1, 1))])

@@ -11,7 +11,8 @@ import pytest
 
 from vigmm.core.errors import DataError
 from vigmm.data import csv_parts
-from vigmm.data.sources import CsvSource, DataFile
+from vigmm.data.csv_parts import open_csv
+from vigmm.data.sources import DataFile
 
 ROWS = np.random.default_rng(0).integers(-99, 99, (50, 2))
 LINES = "".join(f"{a},{b}\n" for a, b in ROWS)
@@ -46,7 +47,7 @@ def csv(
     ids=["plain", "byte order mark", "no last newline", "Windows", "empty lines", "semicolons", "quotes"],
 )
 def test_blocks_end_anywhere(csv: Callable[..., Path], text: str) -> None:
-    source = CsvSource(csv(text))
+    source = open_csv(csv(text))
     assert (source.columns, source.dtype, len(source)) == (("a", "b"), np.int64, 50)
     np.testing.assert_array_equal(source[:], ROWS)
     np.testing.assert_array_equal(source[np.array([49, 0, 20])], ROWS[[49, 0, 20]])
@@ -54,15 +55,15 @@ def test_blocks_end_anywhere(csv: Callable[..., Path], text: str) -> None:
 
 
 def test_without_names(csv: Callable[..., Path]) -> None:
-    source = CsvSource(csv(LINES))
+    source = open_csv(csv(LINES))
     assert source.columns == ("x0", "x1")
     np.testing.assert_array_equal(source[:], ROWS)
-    np.testing.assert_array_equal(CsvSource(csv(LINES), columns=("x1",))[:], ROWS[:, 1:])
+    np.testing.assert_array_equal(open_csv(csv(LINES), columns=("x1",))[:], ROWS[:, 1:])
 
 
 def test_types_are_those_of_the_whole_file(csv: Callable[..., Path]) -> None:
     lines = [",1,x,true,1,"] * 10 + ["2,2,y,false,,"] * 10 + ["3,0.5,3,true,5,z"] + ["4,7,4,,6,"] * 5
-    source = CsvSource(csv("a,b,c,d,e,f\n" + "\n".join(lines) + "\n"))
+    source = open_csv(csv("a,b,c,d,e,f\n" + "\n".join(lines) + "\n"))
     assert source.columns == ("a", "b", "d", "e")
     assert source.ignored == ("c", "f")
     assert source.dtype == np.float64
@@ -70,22 +71,22 @@ def test_types_are_those_of_the_whole_file(csv: Callable[..., Path]) -> None:
     np.testing.assert_array_equal(source[:][:, 0], [np.nan] * 10 + [2] * 10 + [3] + [4] * 5)
     np.testing.assert_array_equal(source[:][:, 3], [1] * 10 + [np.nan] * 10 + [5] + [6] * 5)
     with pytest.raises(DataError, match=r"column 'f' is not numeric but string: row 20 holds 'z'"):
-        CsvSource(csv("a,b,c,d,e,f\n" + "\n".join(lines) + "\n"), columns=("a", "f"))
+        open_csv(csv("a,b,c,d,e,f\n" + "\n".join(lines) + "\n"), columns=("a", "f"))
 
 
 def test_a_line_that_is_cut_short_is_found(csv: Callable[..., Path]) -> None:
     with pytest.raises(DataError, match=r"t.csv cannot be read as csv: .*Expected 2 columns, got 1"):
-        CsvSource(csv(f"a,b\n{LINES}5\n{LINES}"))
+        open_csv(csv(f"a,b\n{LINES}5\n{LINES}"))
 
 
 def test_compressed(csv: Callable[..., Path]) -> None:
-    source = CsvSource(csv(gzip.compress(f"a,b\n{LINES}".encode()), "t.csv.gz"))
+    source = open_csv(csv(gzip.compress(f"a,b\n{LINES}".encode()), "t.csv.gz"))
     np.testing.assert_array_equal(source[:], ROWS)
     assert source.piece_ends.tolist() == [50]
 
 
 def test_a_file_that_changes(csv: Callable[..., Path]) -> None:
-    source = CsvSource(csv(f"a,b\n{LINES}"))
+    source = open_csv(csv(f"a,b\n{LINES}"))
     csv(f"a,b\n{LINES[:100]}\n")
     with pytest.raises(DataError, match=r"t.csv (has changed since|cannot be read)"):
         source[:]
@@ -93,7 +94,7 @@ def test_a_file_that_changes(csv: Callable[..., Path]) -> None:
 
 def test_few_numbers_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "t.csv").write_text(f"a,b\n{LINES}")
-    source = CsvSource(tmp_path / "t.csv")
+    source = open_csv(tmp_path / "t.csv")
     monkeypatch.setattr(csv_parts, "_table", lambda *_: pytest.fail("parsed twice"))
     np.testing.assert_array_equal(source[:], ROWS)
 

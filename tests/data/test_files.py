@@ -12,7 +12,8 @@ import pytest
 from vigmm.core.errors import DataError, SpecError
 from vigmm.core.struct import is_spec
 from vigmm.data.files import locate
-from vigmm.data.sources import SOURCES, ArraySource, DataFile, NpySource, NpzSource, open_source
+from vigmm.data.numpy_files import open_npy, open_npz
+from vigmm.data.sources import SOURCES, ArraySource, DataFile, open_source
 
 ROWS = np.arange(12.0).reshape(4, 3)
 
@@ -26,7 +27,7 @@ def npy(tmp_path: Path) -> Path:
 
 def test_npy_is_memory_mapped(npy: Path) -> None:
     source = open_source(DataFile(str(npy)))
-    assert isinstance(source, NpySource)
+    assert isinstance(source, ArraySource)
     owner: object = source[0:4]
     while isinstance(owner, np.ndarray):
         owner = owner.base
@@ -43,7 +44,7 @@ def test_npy_is_memory_mapped(npy: Path) -> None:
 )
 def test_npy_of_any_layout(tmp_path: Path, array: np.ndarray) -> None:
     np.save(tmp_path / "a.npy", array)
-    source = NpySource(tmp_path / "a.npy")
+    source = open_npy(tmp_path / "a.npy")
     np.testing.assert_array_equal(source[0 : len(source)], array.reshape(len(array), -1))
     assert source.dtype.isnative
 
@@ -61,7 +62,7 @@ def test_npz(tmp_path: Path) -> None:
     np.savez_compressed(two, train=ROWS, test=ROWS[:2])
     np.testing.assert_array_equal(DataFile(str(one)).open()[0:4], ROWS)
     source = DataFile(str(two), key="test").open()
-    assert isinstance(source, NpzSource)
+    assert isinstance(source, ArraySource)
     assert (len(source), source.dim, source.dtype) == (2, 3, np.float64)
     assert source.fingerprint() == ArraySource(ROWS[:2]).fingerprint()
     with pytest.raises(DataError, match=r"two.npz holds 2 arrays \(train, test\); choose one with key"):
@@ -74,12 +75,12 @@ class TestPaths:
     def test_missing_file_suggests_its_neighbour(self, npy: Path) -> None:
         with pytest.raises(DataError, match=r"row\.npy: no such file; did you mean 'rows.npy'\?"):
             DataFile(str(npy.with_name("row.npy"))).open()
-        with pytest.raises(DataError, match=r"/nowhere/at/all\.npy: no such file$"):
+        with pytest.raises(DataError, match=r"/nowhere/at/all\.npy: no such file; check the path$"):
             DataFile("/nowhere/at/all.npy").open()
 
     def test_folder(self, tmp_path: Path) -> None:
         with pytest.raises(DataError, match="is a folder; name one file in it"):
-            NpySource(tmp_path)
+            open_npy(tmp_path)
 
     @pytest.mark.parametrize("kind", sorted(kind for kind in SOURCES if SOURCES[kind].suffixes))
     def test_empty_file(self, tmp_path: Path, kind: str) -> None:
@@ -125,7 +126,7 @@ class TestDamage:
         for length in (len(whole) - 8, 40):
             npy.write_bytes(whole[:length])
             with pytest.raises(DataError, match=r"rows.npy cannot be read as npy: .*cut short") as caught:
-                NpySource(npy)
+                open_npy(npy)
             assert caught.value.__cause__ is not None
 
     def test_npz_cut_short(self, tmp_path: Path) -> None:
@@ -133,23 +134,23 @@ class TestDamage:
         np.savez(path, rows=np.zeros((100, 3)))
         path.write_bytes(path.read_bytes()[:-100])
         with pytest.raises(DataError, match=r"a.npz cannot be read as npz: .*cut short"):
-            NpzSource(path)
+            open_npz(path)
 
     def test_another_kind_of_file(self, tmp_path: Path, npy: Path) -> None:
         text = tmp_path / "text.npy"
         text.write_text("a,b\n1,2\n")
         with pytest.raises(DataError, match=r"text.npy is no npy file, by its first bytes"):
-            NpySource(text)
+            open_npy(text)
         with pytest.raises(DataError, match=r"rows.npy is no npz file, by its first bytes"):
-            NpzSource(npy)
+            open_npz(npy)
 
     def test_pickled_objects_are_never_loaded(self, tmp_path: Path) -> None:
         objects = np.array([{"a": 1}], object)
         np.save(tmp_path / "o.npy", objects, allow_pickle=True)
         np.savez(tmp_path / "o.npz", o=objects)
-        for name, kind in (("o.npy", NpySource), ("o.npz", NpzSource)):
+        for name, opens in (("o.npy", open_npy), ("o.npz", open_npz)):
             with pytest.raises(DataError, match=f"{name}: it holds Python objects, which could run code"):
-                kind(tmp_path / name)
+                opens(tmp_path / name)
 
     @pytest.mark.parametrize(
         ("shape", "message"), [((0, 3), "empty: it has 0 rows"), ((2, 2, 2), "has shape")]
@@ -157,9 +158,9 @@ class TestDamage:
     def test_wrong_shape(self, tmp_path: Path, shape: tuple[int, ...], message: str) -> None:
         np.save(tmp_path / "a.npy", np.zeros(shape))
         np.savez(tmp_path / "a.npz", np.zeros(shape))
-        for kind in (NpySource, NpzSource):
+        for kind in (SOURCES["npy"], SOURCES["npz"]):
             with pytest.raises(DataError, match=message):
-                kind(tmp_path / f"a{kind.suffixes[0]}")
+                kind.open(tmp_path / f"a{kind.suffixes[0]}")
 
 
 class TestChoosing:

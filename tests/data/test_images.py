@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from vigmm.core.errors import DataError, SpecError
-from vigmm.data.sources import ArraySource, DataFile, ImageSource
+from vigmm.data.images import ImageSource
+from vigmm.data.sources import ArraySource, DataFile
 
 Image = pytest.importorskip("PIL.Image", reason="needs Pillow (the image extra)")
 

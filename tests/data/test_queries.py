@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from vigmm.core.errors import DataError
-from vigmm.data.sources import DataFile, DuckdbSource, kind_of
+from vigmm.data.sources import ArraySource, DataFile, kind_of
 
 
 class TestDuckdb:
@@ -18,7 +18,7 @@ class TestDuckdb:
         (tmp_path / "t.csv").write_text("a,b,w\n1,2,x\n3,,y\n5,6,x\n")
         query = f"duckdb: SELECT a, b * 1.5 AS c, w FROM '{tmp_path}/t.csv' WHERE a > 1 ORDER BY a;"
         source = DataFile(query).open()
-        assert isinstance(source, DuckdbSource)
+        assert isinstance(source, ArraySource)
         assert (source.columns, source.ignored, kind_of(query)) == (("a", "c"), ("w",), "duckdb")
         np.testing.assert_array_equal(source[:], [[3, np.nan], [5, 9]])
         assert source.name.startswith("duckdb:SELECT a, b * 1.5 AS c")
@@ -60,6 +60,10 @@ class TestDuckdb:
     def test_column_that_is_no_number(self) -> None:
         with pytest.raises(DataError, match="column 'w' is not numeric but string: row 1 holds 'x'"):
             DataFile("duckdb:SELECT unnest(['1', 'x']) AS w", columns=("w",)).open()
+
+    def test_column_that_is_not_there(self) -> None:
+        with pytest.raises(DataError, match=r"^duckdb:.* has no column 'widht'; did you mean 'width'\?"):
+            DataFile("duckdb:SELECT 1 AS width", columns=("widht",)).open()
 
     def test_without_the_library(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(sys.modules, "duckdb", None)

@@ -19,7 +19,7 @@ from scipy.sparse import csr_matrix
 
 from vigmm.core.errors import DataError
 from vigmm.data import csv_parts
-from vigmm.data.chunks import ChunksSource
+from vigmm.data.chunks import open_chunks
 from vigmm.data.protocol import blocks, check_finite
 from vigmm.data.sources import MANY, SOURCES, ArraySource, DataFile, Source
 
@@ -240,7 +240,7 @@ class Chunked(DataFile):
     """Opens rows that come in chunks."""
 
     def open(self) -> Source:
-        return ChunksSource((ROWS[low:high] for low, high in itertools.pairwise(CUTS)), columns=COLUMNS)
+        return open_chunks((ROWS[low:high] for low, high in itertools.pairwise(CUTS)), columns=COLUMNS)
 
 
 def make_chunks(folder: Path) -> DataFile:
@@ -347,3 +347,5 @@ class TestContract:
         assert words.startswith(source.name)
         assert f"column {source.columns[1]!r} is NaN" in words
         assert "row 24" in words
+        many = "/p/" in f"{source.name}/"  # the folder of those makers that write several files
+        assert (" of all)" in words) == many, "the file is named where there are several, and only there"

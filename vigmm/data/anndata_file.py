@@ -7,77 +7,55 @@ versioned, and anndata itself would bring pandas and a start-up of seconds.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
 from vigmm.core.errors import DataError
 from vigmm.data.files import choose_key, locate, reading
 from vigmm.data.hdf5 import hdf5_library
-from vigmm.data.protocol import Index, Rows2D
-from vigmm.data.slices import ReadRange, SlicedParts
+from vigmm.data.parts import Parts
+from vigmm.data.slices import ReadRange, open_slices
 
-__all__ = ["AnnDataSource"]
+__all__ = ["open_anndata"]
 
 _GROUPS = ("layers", "obsm")
 _SPARSE = ("csr_matrix", "csc_matrix")
 
 
-class AnnDataSource:
+def open_anndata(path: str | Path, *, key: str | None = None) -> Parts:
     """Cells as rows. Sparse matrices are stored by rows (CSR) and become dense piece by piece.
 
     Args:
         path: file, or ``pkg://package/file``.
         key: ``X`` (the default), ``layers/NAME``, ``obsm/NAME`` or ``raw/X``. Columns of ``X`` and of layers
             have the names of the variables (genes).
-        name: what messages call it; the path by default.
 
     Raises:
-        DataError: as for `vigmm.data.hdf5.Hdf5Source`, and for a matrix that is stored by columns.
+        DataError: as for `vigmm.data.hdf5.open_hdf5`, and for a matrix that is stored by columns.
     """
-
-    prefixes: ClassVar[tuple[str, ...]] = ()
-    suffixes: ClassVar[tuple[str, ...]] = (".h5ad",)
-    options: ClassVar[tuple[str, ...]] = ("key",)
-
-    def __init__(self, path: str | Path, *, key: str | None = None, name: str | None = None) -> None:
-        self.name = str(path) if name is None else name
-        file = locate(path)
-        library = hdf5_library(self.name)
-        with reading(self.name, "AnnData"), library.File(file, "r") as opened:
-            if "var" not in opened or "obs" not in opened:
-                raise DataError(
-                    f"{self.name} is no AnnData file, for it has no obs and var; set kind to hdf5"
-                )
-            keys = _keys(opened)
-            wanted = "X" if key is None and "X" in keys else key
-            chosen = choose_key(wanted and wanted.strip("/"), keys, "matrix", self.name)
-            found = opened[chosen]
-            encoding = found.attrs.get("encoding-type")
-            if encoding == "csc_matrix":
-                raise DataError(
-                    f"{self.name}: {chosen} is stored by columns (CSC), and rows cannot be read from it "
-                    f"one after the other; store it by rows: adata.X = adata.X.tocsr()"
-                )
-            sparse = encoding == "csr_matrix"
-            shape = tuple(int(n) for n in (found.attrs["shape"] if sparse else found.shape))
-            chunks = None if sparse else found.chunks
-            columns = _variables(opened, chosen, shape)
-        read = _rows(library, file, chosen, shape, self.name, sparse=sparse)
-        chunk = chunks[0] if chunks else 1
-        self._rows = SlicedParts(file, shape, read, name=self.name, chunk=chunk, columns=columns)
-        self.piece_ends = self._rows.piece_ends
-        self.dim, self.dtype, self.columns = self._rows.dim, self._rows.dtype, self._rows.columns
-
-    def __len__(self) -> int:
-        return len(self._rows)
-
-    def __getitem__(self, index: Index) -> Rows2D:
-        return self._rows[index]
-
-    def fingerprint(self) -> str:
-        """Digest of the content; see `vigmm.data.parts.Parts.fingerprint`."""
-        return self._rows.fingerprint()
+    name, file = str(path), locate(path)
+    library = hdf5_library(name)
+    with reading(name, "AnnData"), library.File(file, "r") as opened:
+        if "var" not in opened or "obs" not in opened:
+            raise DataError(f"{name} is no AnnData file, for it has no obs and var; set kind to hdf5")
+        keys = _keys(opened)
+        wanted = "X" if key is None and "X" in keys else key
+        chosen = choose_key(wanted and wanted.strip("/"), keys, "matrix", name)
+        found = opened[chosen]
+        encoding = found.attrs.get("encoding-type")
+        if encoding == "csc_matrix":
+            raise DataError(
+                f"{name}: {chosen} is stored by columns (CSC), and rows cannot be read from it "
+                f"one after the other; store it by rows: adata.X = adata.X.tocsr()"
+            )
+        sparse = encoding == "csr_matrix"
+        shape = tuple(int(n) for n in (found.attrs["shape"] if sparse else found.shape))
+        chunks = None if sparse else found.chunks
+        columns = _variables(opened, chosen, shape)
+    read = _rows(library, file, chosen, shape, name, sparse=sparse)
+    chunk = chunks[0] if chunks else 1
+    return open_slices(file, shape, read, name=name, chunk=chunk, columns=columns)
 
 
 def _keys(file: Any) -> tuple[str, ...]:

@@ -28,9 +28,10 @@ class ArraySource:
         columns: names; by default those of the table, else ``x0, x1, ...``. Of a table that has columns of
             these names, they choose.
         name: what messages call it.
+        ignored: columns that whoever gives the rows has left out because they hold no numbers.
 
     Attributes:
-        ignored: columns of a table left out because they hold no numbers; empty if `columns` chose.
+        ignored: these, or those of a table that were left out here; empty if `columns` chose.
 
     Raises:
         DataError: if it is not a non-empty table of real numbers.
@@ -40,9 +41,15 @@ class ArraySource:
         [[3, 4], [5, 6]]
     """
 
-    def __init__(self, data: Any, *, columns: tuple[str, ...] | None = None, name: str = "x") -> None:
-        self.name = name
-        self.ignored: tuple[str, ...] = ()
+    def __init__(
+        self,
+        data: Any,
+        *,
+        columns: tuple[str, ...] | None = None,
+        name: str = "x",
+        ignored: tuple[str, ...] = (),
+    ) -> None:
+        self.name, self.ignored = name, ignored
         table = arrow_table(data, name)
         if table is None:
             found = columns if columns is not None else names_of(data)

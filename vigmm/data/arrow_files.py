@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
-from vigmm.data.files import locate
 from vigmm.data.parts import Parts
-from vigmm.data.protocol import Index, Rows2D
 from vigmm.data.remote import AnyFile, filesystem
-from vigmm.data.table_parts import TableParts
+from vigmm.data.table_parts import Tables, open_tables
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["ArrowFormat", "ArrowSource", "open_arrow_parts"]
+__all__ = ["ArrowFormat", "open_arrow"]
 
 _MAGIC = b"ARROW1"
 
@@ -71,47 +68,9 @@ def _open(file: AnyFile, fields: list[int] | None = None) -> Any:
     return opens(content, options=pa.ipc.IpcReadOptions(included_fields=fields))
 
 
-class ArrowSource:
-    """An Arrow IPC (Feather version 2) file, or a stored stream, memory-mapped: only rows asked for are read.
+def open_arrow(where: Tables, *, columns: tuple[str, ...] | None = None, name: str | None = None) -> Parts:
+    """An Arrow IPC (Feather version 2) file, or a stored stream, memory-mapped.
 
-    Args:
-        path: file, or ``pkg://package/file``.
-        columns: names to read, in this order; by default every numeric column.
-        name: what messages call it; the path by default.
-
-    Attributes:
-        ignored: columns left out because they hold no numbers; empty if `columns` was given.
-
-    Raises:
-        DataError: as for `vigmm.data.tables.ParquetSource`.
+    Only rows asked for are read. Arguments and errors: see `vigmm.data.csv_parts.open_csv`.
     """
-
-    prefixes: ClassVar[tuple[str, ...]] = ()
-    suffixes: ClassVar[tuple[str, ...]] = (".arrow", ".feather", ".ipc")
-    options: ClassVar[tuple[str, ...]] = ("columns",)
-
-    def __init__(
-        self, path: str | Path, *, columns: tuple[str, ...] | None = None, name: str | None = None
-    ) -> None:
-        self.name = str(path) if name is None else name
-        rows = TableParts([locate(path)], format=ArrowFormat(), columns=columns, name=self.name)
-        self._rows: Parts = rows
-        self.piece_ends = rows.piece_ends
-        self.dim, self.dtype, self.columns, self.ignored = rows.dim, rows.dtype, rows.columns, rows.ignored
-
-    def __len__(self) -> int:
-        return len(self._rows)
-
-    def __getitem__(self, index: Index) -> Rows2D:
-        return self._rows[index]
-
-    def fingerprint(self) -> str:
-        """Digest of the content; see `vigmm.data.parts.Parts.fingerprint`."""
-        return self._rows.fingerprint()
-
-
-def open_arrow_parts(
-    files: Sequence[AnyFile], *, columns: tuple[str, ...] | None = None, name: str
-) -> TableParts:
-    """Rows of many Arrow files; see `TableParts`."""
-    return TableParts(files, format=ArrowFormat(), columns=columns, name=name)
+    return open_tables(where, format=ArrowFormat(), columns=columns, name=name)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,9 +12,9 @@ import numpy as np
 from vigmm.core.errors import DataError, EmptyError
 from vigmm.data.arrays import ArraySource
 from vigmm.data.parts import Parts
-from vigmm.data.protocol import Index, Rows2D, content_fingerprint
+from vigmm.data.protocol import Rows2D
 
-__all__ = ["ChunksSource"]
+__all__ = ["open_chunks"]
 
 
 @dataclass(frozen=True)
@@ -34,16 +33,16 @@ class _Run:
 
 @dataclass(frozen=True)
 class _Piece:
-    file: Path
-    first: int
-    rows: int
     content: Rows2D
+    rows: int
+    first: int = 0
+    file: None = None  # it has no name
 
     def open(self) -> Rows2D:
         return self.content
 
 
-class ChunksSource:
+def open_chunks(chunks: Iterable[Any], *, columns: tuple[str, ...] | None = None, name: str = "x") -> Parts:
     """Chunks of rows from a generator, a database cursor or a reader, each taken once and held one at a time.
 
     They are written to a file without a name in the folder of temporary files (``TMPDIR``), which the
@@ -59,61 +58,44 @@ class ChunksSource:
             the first; if there are no rows; or if there is no room on the disk.
 
     Example:
-        >>> source = ChunksSource(np.full((n, 2), n) for n in (1, 2, 3))
+        >>> source = open_chunks(np.full((n, 2), n) for n in (1, 2, 3))
         >>> source[1:4].tolist()
         [[2, 2], [2, 2], [3, 3]]
     """
-
-    def __init__(
-        self, chunks: Iterable[Any], *, columns: tuple[str, ...] | None = None, name: str = "x"
-    ) -> None:
-        self.name = name
-        runs: list[_Run] = []
-        names = columns
-        with tempfile.TemporaryFile(prefix="vigmm-") as stored:
-            for number, chunk in enumerate(chunks):
-                part = _part(chunk, names, f"{name}: chunk {number}")
-                if part is None:
-                    continue
-                if names is not None and part.columns != names:
-                    raise DataError(
-                        f"{part.name} has the columns {', '.join(part.columns)}, but those before it have "
-                        f"{', '.join(names)}: all need the same"
-                    )
-                names = part.columns
-                if not runs or runs[-1].dtype != part.dtype:
-                    runs.append(_Run(stored.tell(), 0, part.dim, part.dtype))
-                runs[-1] = runs[-1].then(part)
-                try:
-                    stored.write(np.ascontiguousarray(part[:]).data)
-                    stored.flush()
-                except OSError as error:
-                    raise DataError(
-                        f"{part.name} cannot be kept in {tempfile.gettempdir()}: {error.strerror or error}. "
-                        f"Make room, or set TMPDIR to a folder that has some"
-                    ) from error
-            if not runs:
-                raise EmptyError(f"{name} gave no rows; a generator can be read once only: make a new one")
-            content = np.memmap(stored, np.uint8, mode="r")  # outlives the file, which has no name
-        pieces, first = [], 0
-        for run in runs:
-            size = run.rows * run.dim * run.dtype.itemsize
-            rows = content[run.start : run.start + size].view(run.dtype).reshape(run.rows, run.dim)
-            pieces.append(_Piece(Path(name), first, run.rows, rows))
-            first += run.rows
-        dtype = np.result_type(*(run.dtype for run in runs))
-        self._rows = Parts(pieces, columns=names or (), dtype=dtype, name=name)
-        self.dim, self.dtype, self.columns = self._rows.dim, self._rows.dtype, self._rows.columns
-
-    def __len__(self) -> int:
-        return len(self._rows)
-
-    def __getitem__(self, index: Index) -> Rows2D:
-        return self._rows[index]
-
-    def fingerprint(self) -> str:
-        """Digest of the content; see `vigmm.data.protocol.content_fingerprint`."""
-        return content_fingerprint(self)
+    runs: list[_Run] = []
+    names = columns
+    with tempfile.TemporaryFile(prefix="vigmm-") as stored:
+        for number, chunk in enumerate(chunks):
+            part = _part(chunk, names, f"{name}: chunk {number}")
+            if part is None:
+                continue
+            if names is not None and part.columns != names:
+                raise DataError(
+                    f"{part.name} has the columns {', '.join(part.columns)}, but those before it have "
+                    f"{', '.join(names)}: all need the same"
+                )
+            names = part.columns
+            if not runs or runs[-1].dtype != part.dtype:
+                runs.append(_Run(stored.tell(), 0, part.dim, part.dtype))
+            runs[-1] = runs[-1].then(part)
+            try:
+                stored.write(np.ascontiguousarray(part[:]).data)
+                stored.flush()
+            except OSError as error:
+                raise DataError(
+                    f"{part.name} cannot be kept in {tempfile.gettempdir()}: {error.strerror or error}. "
+                    f"Make room, or set TMPDIR to a folder that has some"
+                ) from error
+        if not runs:
+            raise EmptyError(f"{name} gave no rows; a generator can be read once only: make a new one")
+        content = np.memmap(stored, np.uint8, mode="r")  # outlives the file, which has no name
+    pieces = []
+    for run in runs:
+        size = run.rows * run.dim * run.dtype.itemsize
+        rows = content[run.start : run.start + size].view(run.dtype).reshape(run.rows, run.dim)
+        pieces.append(_Piece(rows, run.rows))
+    dtype = np.result_type(*(run.dtype for run in runs))
+    return Parts(pieces, columns=names or (), dtype=dtype, name=name, read_whole=False)
 
 
 def _part(chunk: Any, columns: tuple[str, ...] | None, name: str) -> ArraySource | None:

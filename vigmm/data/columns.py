@@ -34,14 +34,14 @@ def numbers(
     if table.num_rows == 0:
         raise EmptyError(f"{name} has no rows (columns: {', '.join(names)}); give data with rows")
     numeric = tuple(name for name, kind in zip(names, table.schema.types, strict=True) if is_number(kind))
-    for column in columns if columns is not None else ():
+    chosen = tuple(columns) if columns is not None else numeric
+    resolve_columns(chosen, names, name)  # a name that occurs twice cannot be told apart
+    for column in chosen:
         if column not in numeric:
             raise DataError(f"{name}: column {column!r} {why_not_number(table.column(column))}")
     if not numeric:
         kinds = ", ".join(f"{n} ({kind})" for n, kind in zip(names, table.schema.types, strict=True))
         raise DataError(f"{name} has no numeric column; it has: {kinds}. Encode some as numbers")
-    chosen = tuple(columns) if columns is not None else numeric
-    resolve_columns(chosen, names, name)  # a name that occurs twice cannot be told apart
     dtypes = [numpy_type(table.column(c).type, nulls=table.column(c).null_count > 0) for c in chosen]
     array = as_array(table, chosen, np.result_type(*dtypes))
     ignored = tuple(column for column in names if column not in chosen)

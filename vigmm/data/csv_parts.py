@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 from vigmm.data.arrays import default_columns
 from vigmm.data.files import resolve_columns
+from vigmm.data.parts import Parts
 from vigmm.data.remote import AnyFile, filesystem
-from vigmm.data.table_parts import TableParts
+from vigmm.data.table_parts import Tables, open_tables
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["CsvFormat", "open_csv_parts"]
+__all__ = ["CsvFormat", "open_csv"]
 
 BLOCK = 1 << 24
 """Bytes that are parsed together."""
@@ -143,11 +144,26 @@ class CsvFormat:
             self._bytes += table.nbytes
 
 
-def open_csv_parts(
-    files: Sequence[AnyFile], *, columns: tuple[str, ...] | None = None, name: str
-) -> TableParts:
-    """Rows of many CSV files; see `TableParts`."""
-    return TableParts(files, format=CsvFormat(columns), columns=columns, name=name)
+def open_csv(where: Tables, *, columns: tuple[str, ...] | None = None, name: str | None = None) -> Parts:
+    """A text table; comma, semicolon or tab, whichever the first line has most of.
+
+    The first line names the columns, unless it is all numbers (other than a count such as ``0,1,2``): then it
+    is data and the columns are ``x0, x1, ...``. Empty cells and Arrow's usual marks (``NA``, ``nan``,
+    ``null``) are NaN.
+
+    One pass when it is opened finds types and where blocks of lines begin; later only blocks that hold rows
+    asked for are parsed, again if they are too many to be kept. A compressed file has one block, itself.
+
+    Args:
+        where: one file, or many.
+        columns: names to read, in this order; by default every numeric column.
+        name: what messages call it; the path by default.
+
+    Raises:
+        DataError: if there is no such file or column, a column is not numeric (naming its first such cell),
+            or it is damaged or has no rows.
+    """
+    return open_tables(where, format=CsvFormat(columns), columns=columns, name=name)
 
 
 def _is_compressed(file: AnyFile) -> bool:

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import textwrap
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 from vigmm.core.errors import DataError
 from vigmm.data.arrays import ArraySource
 from vigmm.data.columns import numbers
-from vigmm.data.protocol import CHUNK, Index, Rows2D, content_fingerprint
+from vigmm.data.protocol import CHUNK
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["DuckdbSource"]
+__all__ = ["PREFIX", "open_duckdb"]
 
-_PREFIX = "duckdb:"
+PREFIX = "duckdb:"
 _SHOWN = 80
 # A configuration must neither run code from the network nor see this process's variables.
 _CLOSED = {
@@ -26,47 +26,25 @@ _CLOSED = {
 }
 
 
-class DuckdbSource:
+def open_duckdb(path: str, *, columns: tuple[str, ...] | None = None) -> ArraySource:
     """The rows of one ``SELECT``, read into memory; nothing else than a query is run.
 
     Names of files in the query are relative to the working folder. Rows come in the order that the query
-    gives: where it groups or joins, an ``ORDER BY`` makes that order the same every time.
+    gives: where it groups or joins, an ``ORDER BY`` makes that order the same every time. Messages call it by
+    its start.
 
     Args:
         path: the query, after ``duckdb:``.
         columns: names to keep, in this order; by default every numeric column of the result.
-        name: what messages call it; the start of the query by default.
-
-    Attributes:
-        ignored: columns left out because they hold no numbers; empty if `columns` was given.
 
     Raises:
         DataError: if DuckDB is not installed, or refuses the query, or its result has no rows, or columns
             that are no numbers.
     """
-
-    prefixes: ClassVar[tuple[str, ...]] = (_PREFIX,)
-    suffixes: ClassVar[tuple[str, ...]] = ()
-    options: ClassVar[tuple[str, ...]] = ("columns",)
-
-    def __init__(self, path: str, *, columns: tuple[str, ...] | None = None, name: str | None = None) -> None:
-        query = str(path).removeprefix(_PREFIX).strip()
-        shown = textwrap.shorten(f"{_PREFIX}{query}", _SHOWN, placeholder=" ...")
-        self.name = shown if name is None else name
-        array, names, ignored = numbers(_result(query, self.name), columns, self.name)
-        self._rows = ArraySource(array, columns=names, name=self.name)
-        self.ignored: tuple[str, ...] = ignored if columns is None else ()
-        self.dim, self.dtype, self.columns = self._rows.dim, self._rows.dtype, self._rows.columns
-
-    def __len__(self) -> int:
-        return len(self._rows)
-
-    def __getitem__(self, index: Index) -> Rows2D:
-        return self._rows[index]
-
-    def fingerprint(self) -> str:
-        """Digest of the numbers in the result."""
-        return content_fingerprint(self)
+    query = path.removeprefix(PREFIX).strip()
+    name = textwrap.shorten(f"{PREFIX}{query}", _SHOWN, placeholder=" ...")
+    array, names, ignored = numbers(_result(query, name), columns, name)
+    return ArraySource(array, columns=names, name=name, ignored=ignored if columns is None else ())
 
 
 def _result(query: str, name: str) -> pa.Table:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
@@ -16,7 +16,7 @@ from vigmm.data.parts import Parts
 from vigmm.data.protocol import Index, Rows2D, content_fingerprint
 from vigmm.data.remote import AnyFile
 
-__all__ = ["ImageParts", "ImageSource", "patch_of"]
+__all__ = ["ImageSource", "open_image_parts", "patch_of"]
 
 _GREY = ("1", "L", "LA", "La")
 _ORIENTATION, _TURNED = 0x0112, (5, 6, 7, 8)
@@ -37,7 +37,6 @@ class ImageSource:
         path: file, or ``pkg://package/file``; any format that Pillow reads.
         xy: whether to add the columns ``x`` and ``y``, in pixels, of a patch's first pixel.
         patch: pixels along a side of a patch.
-        name: what messages call it; the path by default.
 
     Attributes:
         height: rows of pixels; not there if rows are patches.
@@ -48,14 +47,8 @@ class ImageSource:
             installed.
     """
 
-    prefixes: ClassVar[tuple[str, ...]] = ()
-    suffixes: ClassVar[tuple[str, ...]] = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp")
-    options: ClassVar[tuple[str, ...]] = ("xy", "patch")
-
-    def __init__(
-        self, path: str | Path, *, xy: bool = False, patch: int = 1, name: str | None = None
-    ) -> None:
-        self.name = str(path) if name is None else name
+    def __init__(self, path: str | Path, *, xy: bool = False, patch: int = 1) -> None:
+        self.name = str(path)
         pixels = _pixels(locate(path), self.name)
         pixels = pixels.reshape(*pixels.shape[:2], -1)
         high, wide = (int(side) // patch for side in pixels.shape[:2])
@@ -91,7 +84,7 @@ class ImageSource:
         return content_fingerprint(self)
 
 
-class ImageParts(Parts):
+def open_image_parts(files: Sequence[AnyFile], *, xy: bool = False, patch: int = 1, name: str) -> Parts:
     """The rows of many images, in the order of the files; an image is decoded when a row of it is asked for.
 
     Args:
@@ -100,31 +93,23 @@ class ImageParts(Parts):
         patch: as for `ImageSource`.
         name: what messages call the whole.
 
-    Attributes:
-        piece_ends: where each image ends; see `vigmm.data.stream`.
-
     Raises:
         DataError: naming the file that cannot be read, is too small or has other columns than the first.
     """
-
-    def __init__(self, files: Sequence[AnyFile], *, xy: bool = False, patch: int = 1, name: str) -> None:
-        pieces, dtypes, columns = [], [], None
-        for file in files:
-            high, wide, grey, dtype = _header(locate(str(file)), str(file))
-            if high < patch or wide < patch:
-                raise DataError(
-                    f"{file} is {wide} x {high} pixels, too small for a patch of {patch} x {patch}"
-                )
-            names = _columns(grey, xy=xy, patch=patch)
-            if columns is not None and names != columns:
-                kinds = ("grey", "in colour") if grey else ("in colour", "grey")
-                raise DataError(f"{file} is {kinds[0]}, but {files[0]} is {kinds[1]}: all must be alike")
-            columns = names
-            rows = (high // patch) * (wide // patch)
-            pieces.append(_ImagePiece(Path(str(file)), rows, xy, patch, names))
-            dtypes.append(_dtype(dtype, xy=xy))
-        super().__init__(pieces, columns=columns or (), dtype=np.result_type(*dtypes), name=name)
-        self.piece_ends: np.ndarray[Any, Any] = self._ends
+    pieces, dtypes, columns = [], [], None
+    for file in files:
+        high, wide, grey, dtype = _header(locate(str(file)), str(file))
+        if high < patch or wide < patch:
+            raise DataError(f"{file} is {wide} x {high} pixels, too small for a patch of {patch} x {patch}")
+        names = _columns(grey, xy=xy, patch=patch)
+        if columns is not None and names != columns:
+            kinds = ("grey", "in colour") if grey else ("in colour", "grey")
+            raise DataError(f"{file} is {kinds[0]}, but {files[0]} is {kinds[1]}: all must be alike")
+        columns = names
+        rows = (high // patch) * (wide // patch)
+        pieces.append(_ImagePiece(Path(str(file)), rows, xy, patch, names))
+        dtypes.append(_dtype(dtype, xy=xy))
+    return Parts(pieces, columns=columns or (), dtype=np.result_type(*dtypes), name=name)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from vigmm.core.errors import DataError
-from vigmm.data.numpy_files import NpySource
+from vigmm.data.arrays import ArraySource
+from vigmm.data.numpy_files import open_npy
 from vigmm.data.parts import Parts
 from vigmm.data.remote import AnyFile
 
@@ -22,8 +23,8 @@ class _NpyPiece:
     rows: int
     first: int = 0
 
-    def open(self) -> NpySource:
-        source = NpySource(self.file)
+    def open(self) -> ArraySource:
+        source = open_npy(self.file)
         if len(source) != self.rows:
             raise DataError(f"{self.file} had {self.rows} rows and has {len(source)} now; start again")
         return source
@@ -37,7 +38,7 @@ def open_npy_parts(files: Sequence[AnyFile], *, name: str) -> Parts:
     """
     pieces, dtypes, columns = [], [], None
     for file in files:
-        header = NpySource(str(file))  # reads the header, and lets go of the map
+        header = open_npy(str(file))  # reads the header, and lets go of the map
         columns = header.columns if columns is None else columns
         if header.columns != columns:
             raise DataError(
@@ -46,4 +47,5 @@ def open_npy_parts(files: Sequence[AnyFile], *, name: str) -> Parts:
             )
         pieces.append(_NpyPiece(Path(str(file)), len(header)))
         dtypes.append(header.dtype)
-    return Parts(pieces, columns=columns or (), dtype=np.result_type(*dtypes), name=name)
+    dtype = np.result_type(*dtypes)
+    return Parts(pieces, columns=columns or (), dtype=dtype, name=name, read_whole=False)

@@ -1,17 +1,17 @@
-"""Folders of Parquet files: lengths and gaps from the footers, rows by row group."""
+"""Parquet files, one or many: lengths and gaps from the footers, rows by row group."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from vigmm.data.parts import Parts
 from vigmm.data.remote import AnyFile, filesystem
-from vigmm.data.table_parts import TableParts
+from vigmm.data.table_parts import Tables, open_tables
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["ParquetFormat", "open_parquet_parts"]
+__all__ = ["ParquetFormat", "open_parquet"]
 
 
 class ParquetFormat:
@@ -67,11 +67,12 @@ class ParquetFormat:
         return self._fragments[file]
 
 
-def open_parquet_parts(
-    files: Sequence[AnyFile], *, columns: tuple[str, ...] | None = None, name: str
-) -> TableParts:
-    """Rows of many Parquet files; see `TableParts`."""
-    return TableParts(files, format=ParquetFormat(), columns=columns, name=name)
+def open_parquet(where: Tables, *, columns: tuple[str, ...] | None = None, name: str | None = None) -> Parts:
+    """A Parquet file; only the wanted columns of row groups that hold rows asked for are read.
+
+    The arguments and errors are those of `vigmm.data.csv_parts.open_csv`.
+    """
+    return open_tables(where, format=ParquetFormat(), columns=columns, name=name)
 
 
 def _null_count(chunk: Any) -> int | None:

@@ -31,13 +31,13 @@ class Piece(Protocol):
     """Rows of one file that follow each other; nothing is read before `open`.
 
     Attributes:
-        file: the file, by which messages call it.
+        file: the file, by which messages call it; None where the rows are in no file that has a name.
         first: number of the piece's first row within its file.
         rows: how many rows, known from the file's description of itself.
     """
 
     @property
-    def file(self) -> AnyFile: ...  # noqa: D102
+    def file(self) -> AnyFile | None: ...  # noqa: D102
 
     @property
     def first(self) -> int: ...  # noqa: D102
@@ -65,18 +65,34 @@ class Parts:
         columns: names of the columns of every piece.
         dtype: a type that can hold those of all pieces.
         name: what messages call the whole.
+        ignored: columns left out because they hold no numbers.
+        one_file: whether the whole is one file, so that the number of a row says where it is.
+        read_whole: whether a piece is read whole if a row of it is needed.
+
+    Attributes:
+        piece_ends: where each piece ends, if they are read whole; see `vigmm.data.stream`.
 
     Raises:
         EmptyError: if there is no row at all.
     """
 
     def __init__(
-        self, pieces: Sequence[Piece], *, columns: tuple[str, ...], dtype: np.dtype[Any], name: str
+        self,
+        pieces: Sequence[Piece],
+        *,
+        columns: tuple[str, ...],
+        dtype: np.dtype[Any],
+        name: str,
+        ignored: tuple[str, ...] = (),
+        one_file: bool = False,
+        read_whole: bool = True,
     ) -> None:
-        self.name, self.columns, self.dim = name, columns, len(columns)
+        self.name, self.columns, self.dim, self.ignored = name, columns, len(columns), ignored
         self.dtype: np.dtype[Any] = dtype.newbyteorder("=")
         self._pieces = [piece for piece in pieces if piece.rows > 0]
         self._ends: Int[np.ndarray, " pieces"] = np.cumsum([piece.rows for piece in self._pieces], dtype=int)
+        self.piece_ends = self._ends if read_whole else None
+        self._one_file = one_file
         self._kept: OrderedDict[int, OpenPiece] = OrderedDict()
         self._lock = threading.Lock()
         if not self._pieces:
@@ -97,9 +113,11 @@ class Parts:
         return self._take(number.astype(np.int64) % len(self))
 
     def place(self, row: int) -> str:
-        """Where a row stands: its number within its file, and the file."""
+        """Where a row stands: its number within its file, and the file unless there is but one."""
         number = int(np.searchsorted(self._ends, row, side="right"))
         piece = self._pieces[number]
+        if self._one_file or piece.file is None:
+            return f"row {row}"
         return f"row {piece.first + row - self._start(number)} of {piece.file} (row {row} of all)"
 
     def fingerprint(self) -> str:
@@ -110,10 +128,11 @@ class Parts:
         """
         content = content_fingerprint(self)
         kind, _, _ = content.partition(":")
-        if kind == "sha256":
+        files = dict.fromkeys(piece.file for piece in self._pieces if piece.file is not None)
+        if kind == "sha256" or not files:
             return content
         digest = hashlib.sha256(content.encode())
-        for file in dict.fromkeys(piece.file for piece in self._pieces):
+        for file in files:
             size, changed = state_of(file)
             digest.update(f"{size}:{changed};".encode())
         return f"{kind}:{digest.hexdigest()}"

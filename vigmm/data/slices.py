@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 
@@ -14,7 +14,7 @@ from vigmm.data.arrays import ArraySource
 from vigmm.data.parts import Parts
 from vigmm.data.protocol import CHUNK
 
-__all__ = ["ReadRange", "SlicedParts"]
+__all__ = ["ReadRange", "open_slices"]
 
 ReadRange: TypeAlias = Callable[[int, int], np.ndarray]
 """Reads the rows from one number to before another; it opens the file and closes it again."""
@@ -37,7 +37,15 @@ class _Slice:
         return ArraySource(rows, name=self.name)
 
 
-class SlicedParts(Parts):
+def open_slices(
+    file: Path,
+    shape: tuple[int, ...],
+    read: ReadRange,
+    *,
+    name: str,
+    chunk: int = 1,
+    columns: tuple[str, ...] | None = None,
+) -> Parts:
     """An array of one or two dimensions in a file, in pieces of 65,536 rows or 64 MiB.
 
     Args:
@@ -51,23 +59,11 @@ class SlicedParts(Parts):
     Raises:
         DataError: if it is not a non-empty table of real numbers.
     """
-
-    def __init__(
-        self,
-        file: Path,
-        shape: tuple[int, ...],
-        read: ReadRange,
-        *,
-        name: str,
-        chunk: int = 1,
-        columns: tuple[str, ...] | None = None,
-    ) -> None:
-        if len(shape) not in (1, 2) or 0 in shape:
-            ArraySource(np.empty(shape), name=name)  # says what is wrong with the shape
-        head = ArraySource(read(0, 1), columns=columns, name=name)  # and this with the type
-        width = head.dim * head.dtype.itemsize
-        step: int = max(min(CHUNK, _BYTES // width) // chunk, 1) * chunk
-        total = int(shape[0])
-        pieces = [_Slice(file, at, min(step, total - at), read, name) for at in range(0, total, step)]
-        super().__init__(pieces, columns=head.columns, dtype=head.dtype, name=name)
-        self.piece_ends: np.ndarray[Any, Any] = self._ends
+    if len(shape) not in (1, 2) or 0 in shape:
+        ArraySource(np.empty(shape), name=name)  # says what is wrong with the shape
+    head = ArraySource(read(0, 1), columns=columns, name=name)  # and this with the type
+    width = head.dim * head.dtype.itemsize
+    step: int = max(min(CHUNK, _BYTES // width) // chunk, 1) * chunk
+    total = int(shape[0])
+    pieces = [_Slice(file, at, min(step, total - at), read, name) for at in range(0, total, step)]
+    return Parts(pieces, columns=head.columns, dtype=head.dtype, name=name, one_file=True)

@@ -1,60 +1,48 @@
 """Every kind of source in one table, and the Spec that chooses a file from it.
 
-A new kind is one file with a class like `NpySource` (attributes `prefixes`, `suffixes` and `options`, a
-constructor that takes the path, those options and `name`) and one row in `SOURCES`; if many such files can be
-read as one, also a function and a row in `MANY`.
+A new kind is one new file and one row in `SOURCES`: the file has a function like `open_npy`, which takes the
+path and the kind's options and gives the rows (an `ArraySource`, `Parts`, or a `Source` of its own). If many
+such files can be read as one, there is also a function for them, and a row in `MANY`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Protocol, cast
+from typing import Any, Literal, cast
 
 from vigmm.core.errors import DataError
 from vigmm.core.processes import ALONE, Group
 from vigmm.core.struct import require, spec
-from vigmm.data.anndata_file import AnnDataSource
+from vigmm.data.anndata_file import open_anndata
 from vigmm.data.arrays import ArraySource, SelectColumns
-from vigmm.data.arrow_files import ArrowSource, open_arrow_parts
-from vigmm.data.chunks import ChunksSource
-from vigmm.data.csv_parts import open_csv_parts
-from vigmm.data.duckdb_query import DuckdbSource
+from vigmm.data.arrow_files import open_arrow
+from vigmm.data.chunks import open_chunks
+from vigmm.data.csv_parts import open_csv
+from vigmm.data.duckdb_query import PREFIX, open_duckdb
 from vigmm.data.files import did_you_mean, locate, place
 from vigmm.data.folders import list_files
 from vigmm.data.good_rows import GoodRows
-from vigmm.data.hdf5 import Hdf5Source
-from vigmm.data.images import ImageParts, ImageSource
+from vigmm.data.hdf5 import open_hdf5
+from vigmm.data.images import ImageSource, open_image_parts
 from vigmm.data.npy_parts import open_npy_parts
-from vigmm.data.numpy_files import NpySource, NpzSource
-from vigmm.data.parquet_parts import open_parquet_parts
+from vigmm.data.numpy_files import open_npy, open_npz
+from vigmm.data.parquet_parts import open_parquet
 from vigmm.data.protocol import Source, check_rows
 from vigmm.data.remote import SCHEMES, AnyFile, is_remote, list_remote, public, size_of
 from vigmm.data.shares import RowRange, check_alike, share_of
-from vigmm.data.tables import CsvSource, ParquetSource
-from vigmm.data.zarr_store import ZarrSource
+from vigmm.data.zarr_store import open_zarr
 
 __all__ = [
     "MANY",
     "REMOTE",
     "SOURCES",
-    "AnnDataSource",
     "ArraySource",
-    "ArrowSource",
-    "ChunksSource",
-    "CsvSource",
     "DataFile",
-    "DuckdbSource",
     "FileKind",
-    "Hdf5Source",
-    "ImageSource",
-    "ManyFiles",
-    "NpySource",
-    "NpzSource",
-    "ParquetSource",
     "SelectColumns",
     "Source",
-    "ZarrSource",
     "as_source",
     "check_rows",
     "kind_of",
@@ -63,54 +51,50 @@ __all__ = [
 ]
 
 
-class FileKind(Protocol):
-    """A row of `SOURCES`: a class whose instances are Sources."""
+@dataclass(frozen=True)
+class FileKind:
+    """A row of `SOURCES`.
 
-    prefixes: ClassVar[tuple[str, ...]]
-    suffixes: ClassVar[tuple[str, ...]]
-    options: ClassVar[tuple[str, ...]]
+    Args:
+        open: takes the path and the options, and gives the rows.
+        suffixes: how names of such files end, in small letters.
+        prefixes: how the path begins that is no file.
+        options: those of `key`, `columns`, `xy` and `patch` that `open` takes.
+        folder: whether what looks like one file is a folder.
+    """
 
-    def __call__(self, path: str, /, **options: Any) -> Source:
-        """Open the file at `path`; `options` are `name` and those that the class lists."""
-        ...
+    open: Callable[..., Source]
+    suffixes: tuple[str, ...] = ()
+    prefixes: tuple[str, ...] = ()
+    options: tuple[str, ...] = ()
+    folder: bool = False
 
+
+_IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp")
 
 SOURCES: dict[str, FileKind] = {
-    kind: cast(FileKind, source)
-    for kind, source in {
-        "npy": NpySource,
-        "npz": NpzSource,
-        "csv": CsvSource,
-        "parquet": ParquetSource,
-        "arrow": ArrowSource,
-        "hdf5": Hdf5Source,
-        "zarr": ZarrSource,
-        "anndata": AnnDataSource,
-        "image": ImageSource,
-        "duckdb": DuckdbSource,
-    }.items()
+    "npy": FileKind(open_npy, (".npy",)),
+    "npz": FileKind(open_npz, (".npz",), options=("key",)),
+    "csv": FileKind(open_csv, (".csv", ".tsv", ".csv.gz"), options=("columns",)),
+    "parquet": FileKind(open_parquet, (".parquet", ".pq"), options=("columns",)),
+    "arrow": FileKind(open_arrow, (".arrow", ".feather", ".ipc"), options=("columns",)),
+    "hdf5": FileKind(open_hdf5, (".h5", ".hdf5"), options=("key",)),
+    "zarr": FileKind(open_zarr, (".zarr",), options=("key",), folder=True),
+    "anndata": FileKind(open_anndata, (".h5ad",), options=("key",)),
+    "image": FileKind(ImageSource, _IMAGES, options=("xy", "patch")),
+    "duckdb": FileKind(open_duckdb, prefixes=(PREFIX,), options=("columns",)),
 }
 
 
-class ManyFiles(Protocol):
-    """A row of `MANY`: opens many files of one kind as one source."""
-
-    def __call__(self, files: Sequence[AnyFile], /, *, name: str, **options: Any) -> Source:
-        """Open the files, in this order; `options` are those that the kind lists in `SOURCES`."""
-        ...
-
-
-MANY: dict[str, ManyFiles] = {
-    kind: cast(ManyFiles, opens)
-    for kind, opens in {
-        "npy": open_npy_parts,
-        "parquet": open_parquet_parts,
-        "arrow": open_arrow_parts,
-        "csv": open_csv_parts,
-        "image": ImageParts,
-    }.items()
+MANY: dict[str, Callable[..., Source]] = {
+    "npy": open_npy_parts,
+    "parquet": open_parquet,
+    "arrow": open_arrow,
+    "csv": open_csv,
+    "image": open_image_parts,
 }
-
+"""Opens many files of one kind as one source: takes the files in their order, `name` for messages, and the
+options that the kind lists in `SOURCES`."""
 
 REMOTE = ("parquet", "arrow", "csv")
 """Rows of `MANY` that read files of any file system."""
@@ -195,7 +179,7 @@ def open_source(chosen: DataFile, group: Group = ALONE) -> Source:
     name = public(chosen.path) if is_remote(chosen.path) else chosen.path
     by_file = files is not None and len(files) >= group.count > 1
     if files is None:
-        source = row(chosen.path, **options)
+        source = row.open(chosen.path, **options)
     else:
         some = share_of(files, [size_of(file) for file in files], group) if by_file else files
         source = MANY[kind](some, name=name, **options)
@@ -227,7 +211,7 @@ def as_source(data: Any, columns: tuple[str, ...] | None = None) -> Source:
         source: Source = data
         return source
     if isinstance(data, Iterator):  # what can be read once only; a list is rows
-        return ChunksSource(data, columns=columns)
+        return open_chunks(data, columns=columns)
     return ArraySource(data, columns=columns)
 
 
@@ -258,7 +242,7 @@ def resolve(path: str, kind: str | None = None) -> tuple[str, tuple[AnyFile, ...
                 f"download it first and give its path"
             )
         return _of_one_kind(public(path), kind, list_remote(path)[0], REMOTE)
-    if whole is not None and getattr(SOURCES[whole], "folder", False):  # what looks like one file is a folder
+    if whole is not None and SOURCES[whole].folder:
         return whole, None
     files = list_files(path)
     return (kind or _by_suffix(path), None) if files is None else _of_one_kind(path, kind, files, tuple(MANY))

@@ -1,14 +1,13 @@
-"""Tables in many files that agree on their columns; a kind of file says how its pieces are found and read."""
+"""Tables in one file, or in many that agree on their columns; a format says how pieces are found and read."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import numpy as np
-from jaxtyping import Int
 
 from vigmm.core.errors import DataError
 from vigmm.data.columns import as_array, is_number, numpy_type, why_not_number
@@ -20,7 +19,10 @@ from vigmm.data.remote import AnyFile, state_of
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["TableFormat", "TableParts"]
+__all__ = ["TableFormat", "Tables", "open_tables"]
+
+Tables: TypeAlias = str | Path | Sequence[AnyFile]
+"""One file by its path (or ``pkg://package/file``), or many."""
 
 
 class TableFormat(Protocol):
@@ -93,68 +95,67 @@ class _TablePiece:
         return _Rows(table, self.columns, self.dtype)
 
 
-class TableParts(Parts):
-    """Rows of tables, in the order of `files`; columns are taken by name, whatever their order in a file.
+def open_tables(
+    where: Tables, *, format: TableFormat, columns: tuple[str, ...] | None, name: str | None
+) -> Parts:
+    """Rows of tables, in the order of the files; columns are taken by name, whatever their order in a file.
 
     Args:
-        files: where the tables are.
+        where: the files of the tables, or the path of one.
         format: what kind of file they are.
         columns: names to read, in this order; by default every numeric column, and then all files must have
             the same columns.
-        name: what messages call the whole.
+        name: what messages call the whole; the path by default.
 
-    Attributes:
-        ignored: columns left out because they hold no numbers; empty if `columns` was given.
-        piece_ends: where each piece ends, for whoever wants to read whole ones; see `vigmm.data.stream`.
+    Returns:
+        The rows; `ignored` are columns left out because they hold no numbers, none if `columns` was given.
 
     Raises:
         DataError: naming the file and the column, if a file cannot be read, lacks a column or holds it as
             something that is no number.
     """
-
-    def __init__(
-        self, files: Sequence[AnyFile], *, format: TableFormat, columns: tuple[str, ...] | None, name: str
-    ) -> None:
-        names: tuple[str, ...] = ()
-        found: list[tuple[AnyFile, int, int, int, dict[str, pa.DataType]]] = []
-        dtypes: list[np.dtype[Any]] = []
-        first: pa.Schema | None = None
-        sizes: dict[AnyFile, list[int]] = {}
-        states: dict[AnyFile, tuple[int, int]] = {}
-        for file in files:
-            if isinstance(file, Path):
-                locate(file)
-            with reading(str(file), format.kind):
-                states[file] = state_of(file)
-                sizes[file] = format.sizes(file)
-        # A part without rows need not agree with the others: a text file of this kind has no types.
-        files = [file for file in files if any(sizes[file])] or files[:1]
-        for file in files:
-            with reading(str(file), format.kind):
-                schema = format.schema(file)
-                if first is None:
-                    first, names = schema, _chosen(schema, columns, str(file))
-                if columns is None:
-                    _check_same(schema, first, file, files[0])
-                resolve_columns(names, tuple(schema.names), str(file))
-                _check_numeric(schema, first, names, file, files[0], format)
-                types = {column: schema.field(column).type for column in names}
-                # A missing cell turns whole numbers into floats; a float column is one in any case.
-                whole = [c for c in names if numpy_type(types[c], nulls=False).kind != "f"]
-                nulls = format.nulls(file, whole) if whole else set()
-                dtypes += [numpy_type(kind, nulls=column in nulls) for column, kind in types.items()]
-                start = 0
-                for number, rows in enumerate(sizes[file]):
-                    found.append((file, start, rows, number, types))
-                    start += rows
-        dtype = np.result_type(*dtypes)
-        self.ignored = tuple(n for n in (first.names if first else ()) if columns is None and n not in names)
-        pieces = [
-            _TablePiece(file, start, rows, number, types, format, names, dtype, states[file])
-            for file, start, rows, number, types in found
-        ]
-        super().__init__(pieces, columns=names, dtype=dtype, name=name)
-        self.piece_ends: Int[np.ndarray, " pieces"] = self._ends
+    one_file = isinstance(where, str | Path)
+    files = [locate(where)] if isinstance(where, str | Path) else where
+    name = str(where) if name is None else name
+    names: tuple[str, ...] = ()
+    found: list[tuple[AnyFile, int, int, int, dict[str, pa.DataType]]] = []
+    dtypes: list[np.dtype[Any]] = []
+    first: pa.Schema | None = None
+    sizes: dict[AnyFile, list[int]] = {}
+    states: dict[AnyFile, tuple[int, int]] = {}
+    for file in files:
+        if isinstance(file, Path):
+            locate(file)
+        with reading(str(file), format.kind):
+            states[file] = state_of(file)
+            sizes[file] = format.sizes(file)
+    # A part without rows need not agree with the others: a text file of this kind has no types.
+    files = [file for file in files if any(sizes[file])] or files[:1]
+    for file in files:
+        with reading(str(file), format.kind):
+            schema = format.schema(file)
+            if first is None:
+                first, names = schema, _chosen(schema, columns, str(file))
+            if columns is None:
+                _check_same(schema, first, file, files[0])
+            resolve_columns(names, tuple(schema.names), str(file))
+            _check_numeric(schema, first, names, file, files[0], format)
+            types = {column: schema.field(column).type for column in names}
+            # A missing cell turns whole numbers into floats; a float column is one in any case.
+            whole = [c for c in names if numpy_type(types[c], nulls=False).kind != "f"]
+            nulls = format.nulls(file, whole) if whole else set()
+            dtypes += [numpy_type(kind, nulls=column in nulls) for column, kind in types.items()]
+            start = 0
+            for number, rows in enumerate(sizes[file]):
+                found.append((file, start, rows, number, types))
+                start += rows
+    dtype = np.result_type(*dtypes)
+    ignored = tuple(n for n in (first.names if first else ()) if columns is None and n not in names)
+    pieces = [
+        _TablePiece(file, start, rows, number, types, format, names, dtype, states[file])
+        for file, start, rows, number, types in found
+    ]
+    return Parts(pieces, columns=names, dtype=dtype, name=name, ignored=ignored, one_file=one_file)
 
 
 def _chosen(schema: pa.Schema, columns: tuple[str, ...] | None, name: str) -> tuple[str, ...]:

@@ -3,62 +3,41 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
 from vigmm.core.errors import DataError
 from vigmm.data.files import choose_key, locate, place, reading
-from vigmm.data.protocol import Index, Rows2D
-from vigmm.data.slices import SlicedParts
+from vigmm.data.parts import Parts
+from vigmm.data.slices import open_slices
 
-__all__ = ["ZarrSource"]
+__all__ = ["open_zarr"]
 
 
-class ZarrSource:
+def open_zarr(path: str | Path, *, key: str | None = None) -> Parts:
     """An array of one or two dimensions in a Zarr store (format 2 or 3), which is a folder of chunks.
 
     Args:
         path: the folder.
         key: path of the array inside the store; not needed if there is only one.
-        name: what messages call it; the path by default.
 
     Raises:
-        DataError: as for `vigmm.data.numpy_files.NpzSource`, and if zarr is not installed.
+        DataError: as for `vigmm.data.numpy_files.open_npz`, and if zarr is not installed.
     """
+    name, store = str(path), place(path)
+    if not store.is_dir():
+        locate(path)  # says what is wrong, if there is nothing
+        raise DataError(f"{name} is a file, and a Zarr store is a folder; check the path")
+    with reading(name, "zarr"):
+        array = _array(store, key, name)
+        rows = array.chunks[0] if array.ndim else 1
 
-    prefixes: ClassVar[tuple[str, ...]] = ()
-    suffixes: ClassVar[tuple[str, ...]] = (".zarr",)
-    options: ClassVar[tuple[str, ...]] = ("key",)
-    folder: ClassVar[bool] = True
+    def read(start: int, stop: int) -> np.ndarray:
+        with reading(name, "zarr"):
+            return np.asarray(array[start:stop])
 
-    def __init__(self, path: str | Path, *, key: str | None = None, name: str | None = None) -> None:
-        self.name = str(path) if name is None else name
-        store = place(path)
-        if not store.is_dir():
-            locate(path)  # says what is wrong, if there is nothing
-            raise DataError(f"{self.name} is a file, and a Zarr store is a folder; check the path")
-        with reading(self.name, "zarr"):
-            array = _array(store, key, self.name)
-            rows = array.chunks[0] if array.ndim else 1
-
-        def read(start: int, stop: int) -> np.ndarray:
-            with reading(self.name, "zarr"):
-                return np.asarray(array[start:stop])
-
-        self._rows = SlicedParts(store, array.shape, read, name=self.name, chunk=rows)
-        self.piece_ends = self._rows.piece_ends
-        self.dim, self.dtype, self.columns = self._rows.dim, self._rows.dtype, self._rows.columns
-
-    def __len__(self) -> int:
-        return len(self._rows)
-
-    def __getitem__(self, index: Index) -> Rows2D:
-        return self._rows[index]
-
-    def fingerprint(self) -> str:
-        """Digest of the content; see `vigmm.data.parts.Parts.fingerprint`."""
-        return self._rows.fingerprint()
+    return open_slices(store, array.shape, read, name=name, chunk=rows)
 
 
 def _array(store: Path, key: str | None, name: str) -> Any:
