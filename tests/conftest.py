@@ -64,6 +64,24 @@ def refs() -> Path:
     return path
 
 
+@pytest.fixture(scope="session")
+def s3() -> Iterator[str]:
+    """An S3 server on this machine: the options that lead to it, as the end of an address."""
+    from moto.server import ThreadedMotoServer
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
+            patch.delenv(name, raising=False)
+        patch.setenv("AWS_ACCESS_KEY_ID", "a")
+        patch.setenv("AWS_SECRET_ACCESS_KEY", "b")
+        patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+        server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+        server.start()
+        host, port = server.get_host_and_port()
+        yield f"?region=us-east-1&scheme=http&endpoint_override={host}:{port}"
+        server.stop()
+
+
 @pytest.fixture
 def x64() -> Iterator[None]:
     """Run the test in double precision."""

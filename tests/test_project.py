@@ -142,7 +142,7 @@ def test_constraints_pin_every_requirement_within_its_range(python, system):
 
 
 def test_constraints_hold_nothing_but_versions():
-    line = re.compile(r"#[^:]*|[a-z0-9.-]+==[\w.]+( ; [a-z_]+ (==|!=|<|>=) '[\w.]+')?( and .*)?")
+    line = re.compile(r"#[^:]*|[a-z0-9.-]+==[\w.]+( ; [a-z_]+ (==|!=|<|>=) '[\w.]+'( (and|or) .*)?)?")
     lines = (ROOT / "constraints.txt").read_text().splitlines()
     assert [text for text in lines if not line.fullmatch(text)] == []
 

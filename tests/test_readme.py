@@ -15,7 +15,7 @@ def test_python_blocks_run(root, tmp_path, monkeypatch):
     pytest.importorskip("sklearn")
     pytest.importorskip("PIL")
     blocks = re.findall(r"```python\n(.*?)```", (root / "README.md").read_text(), re.DOTALL)
-    assert len(blocks) == 5
+    assert len(blocks) == 6
     lines = [line for line in blocks[0].splitlines() if line.strip()]
     assert len(lines) == 3, "the three-line example has three lines"
     monkeypatch.chdir(tmp_path)

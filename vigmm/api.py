@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, Literal
 
 import jax
@@ -19,11 +18,12 @@ from vigmm.core.precision import precision
 from vigmm.core.processes import ALONE, Group
 from vigmm.core.struct import require
 from vigmm.core.typing import PRNGKey
+from vigmm.data.audit import shuffle_audit
 from vigmm.data.intake import Intake, Survey, survey, take_in
 from vigmm.data.moments import Standardizer
 from vigmm.data.sampler import Rows
 from vigmm.data.shares import fingerprint_of, rows_of
-from vigmm.data.sources import ArraySource, DataFile, Source, check_rows, open_source
+from vigmm.data.sources import Source, as_source, check_rows
 from vigmm.estimators import ESTIMATORS, Estimator, Objective
 from vigmm.families import Conjugate, Family
 from vigmm.fitted import Context, Fit
@@ -66,18 +66,6 @@ def default_estimator(family: Family) -> Estimator:
     return ESTIMATORS[family.default_estimator]()
 
 
-def as_source(data: Any, columns: tuple[str, ...] | None = None) -> Source:
-    """Arrays, tables, paths, `DataFile` Specs and sources alike, as a source."""
-    if isinstance(data, str | Path):
-        data = DataFile(str(data), columns=columns)
-    if isinstance(data, DataFile):
-        return open_source(data)
-    if all(hasattr(data, name) for name in ("dim", "fingerprint", "columns", "name")):
-        source: Source = data
-        return source
-    return ArraySource(data, columns=columns)
-
-
 def fit(
     data: Any,
     *,
@@ -102,7 +90,7 @@ def fit(
     components summed out. Columns are centred and scaled inside; every result is in the units of the data.
 
     Args:
-        data: N x D array-like or table, a path, a `DataFile` or any `Source`.
+        data: N x D array-like or table, an iterator of such chunks, a path, a `DataFile` or any `Source`.
         model: mixture, priors and largest number of components.
         family: what q is; conjugate by default.
         estimator: how the bound and its gradient are estimated; by default what suits the family.
@@ -196,7 +184,9 @@ def _fit(recipe: _Recipe, source: Source, weight: Float[np.ndarray, " N"] | None
     data, held = intake.data, intake.held
     memory.check(objective, optimizer)
     total_weight = data.total_weight()
-    log_scale = log_volume(data, standardizer.scale) / total_weight
+    log_scale = standardizer.log_scale_sum
+    if model.missing:  # a row has the volume of the values that it has
+        log_scale = log_volume(data, standardizer.scale) / total_weight
     progress = hands.progress and InDataUnits(hands.progress, total_weight, log_scale)
     clock.lap("read")
 
@@ -207,6 +197,11 @@ def _fit(recipe: _Recipe, source: Source, weight: Float[np.ndarray, " N"] | None
     first = begun.first(model, prior_of)
     if first is None:
         first = _searched(recipe, intake, standardizer, prior_of, root, total_weight, clock, progress, hands)
+        if config.stream:
+            audit = shuffle_audit(source)
+            first.notes["shuffle"] = audit.to_dict()
+            if not audit.shuffled:
+                first.notes["order"] = str(audit)
         begun.keep(first, seen)
     # From here on the model is the one that was found: what it has no use for is not computed. The prior
     # stays that of the model that was asked for.

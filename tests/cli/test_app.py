@@ -100,7 +100,7 @@ def test_the_script_for_a_shell(vigmm, shell, monkeypatch):
 @pytest.mark.parametrize(("value", "coloured"), [(None, True), ("", True), ("1", False)])
 def test_no_color(monkeypatch, capsys, value, coloured):
     """On a terminal; elsewhere there are no colours in any case."""
-    from vigmm.cli.app import _complain
+    from vigmm.cli.complaints import complain
     from vigmm.cli.tables import page
 
     monkeypatch.delenv("NO_COLOR", raising=False)
@@ -110,7 +110,7 @@ def test_no_color(monkeypatch, capsys, value, coloured):
     monkeypatch.setattr("sys.stderr.isatty", lambda: True)
     monkeypatch.setattr("sys.stdout.isatty", lambda: True)
     monkeypatch.setattr(typer, "echo", lambda text, err: sys.stderr.write(text))
-    _complain("what is wrong")
+    complain("what is wrong")
     assert ("\x1b[" in capsys.readouterr().err) is coloured
     page().print("words", style="red")
     assert ("\x1b[31m" in capsys.readouterr().out) is coloured

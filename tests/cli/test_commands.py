@@ -59,7 +59,11 @@ def test_a_run_folder_holds_everything(fitted):
 
 def test_what_fit_says(fitted):
     told = (fitted.parent / "stdout.txt").read_text()
-    assert told.splitlines()[-1] == f"Run folder  {fitted} (read summary.txt first)"
+    last = [
+        f"Run folder  {fitted} (read summary.txt first)",
+        f"Next        vigmm report {fitted} writes a page to look at",
+    ]
+    assert told.splitlines()[-2:] == last
     for head in ("Outcome", "Data", "ELBO", "Held out", "Components", "Time"):
         assert re.search(rf"^{head}  ", told, re.M), head
     assert "600 rows of 2 (width, height)" in told

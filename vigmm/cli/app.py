@@ -5,18 +5,14 @@ Help is plain text: typer's boxes of rich markup would cost three quarters of th
 
 from __future__ import annotations
 
-import os
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Annotated
 
 import typer
 
 from vigmm import __version__
 from vigmm.cli.codes import epilog
+from vigmm.cli.complaints import errors
 from vigmm.cli.options import Columns, Data, Json, Key, Quiet, Run, Skip
-from vigmm.core.errors import VigmmError
 
 __all__ = ["app"]
 
@@ -66,7 +62,7 @@ def init(
     """
     from vigmm.cli.starting import init as run
 
-    with _errors():
+    with errors():
         run(data, out, key=key, overwrite=overwrite, quiet=quiet)
 
 
@@ -118,7 +114,7 @@ def fit(
     from vigmm.cli.fitting import run
     from vigmm.cli.machines import Machines
 
-    with _errors():
+    with errors():
         machines = Machines(coordinator, processes, process_id)
         code = run(
             config, overrides or [], resume=resume, out=out, overwrite=overwrite, quiet=quiet,
@@ -166,7 +162,7 @@ def plan(
     """
     from vigmm.cli.planning import plan as run
 
-    with _errors():
+    with errors():
         run(
             config, overrides or [], devices=devices, rows=rows, columns=columns, read_rate=read_rate,
             scaling=scaling, as_json=as_json,
@@ -211,7 +207,7 @@ def predict(
     """
     from vigmm.cli.predicting import predict as run
 
-    with _errors():
+    with errors():
         run(
             run_folder, data, out, columns=columns, key=key, probabilities=probabilities, part=part,
             skip=skip, overwrite=overwrite, quiet=quiet,
@@ -233,7 +229,7 @@ def evaluate(
     """
     from vigmm.cli.scoring import evaluate as run
 
-    with _errors():
+    with errors():
         run(run_folder, data, columns=columns, key=key, skip=skip, as_json=as_json)
 
 
@@ -246,7 +242,7 @@ def inspect(
     """Show outcome, prior and components of a run."""
     from vigmm.cli.inspecting import inspect as run
 
-    with _errors():
+    with errors():
         run(run_folder, everything=everything, as_json=as_json)
 
 
@@ -264,7 +260,7 @@ def compare(
     """
     from vigmm.cli.comparing import compare as run
 
-    with _errors():
+    with errors():
         run(runs, as_json=as_json)
 
 
@@ -291,7 +287,7 @@ def export(
     """Write a run as a file for other programs."""
     from vigmm.cli.exporting import export as run
 
-    with _errors():
+    with errors():
         run(run_folder, to, out=out, overwrite=overwrite, quiet=quiet)
 
 
@@ -332,7 +328,7 @@ def report(
     """
     from vigmm.cli.reporting import report as run
 
-    with _errors():
+    with errors():
         run(
             run_folder, out=out, data=data, diagnosis=diagnosis, draws=draws, restarts=restarts,
             as_json=as_json, quiet=quiet,
@@ -344,7 +340,7 @@ def doctor(as_json: Json = False) -> None:
     """Say what is installed, what computes and what is amiss."""
     from vigmm.cli.doctoring import doctor as run
 
-    with _errors():
+    with errors():
         code = run(as_json=as_json)
     raise typer.Exit(code)
 
@@ -375,24 +371,18 @@ def shuffle(
     """
     from vigmm.cli.shuffling import run
 
-    with _errors():
+    with errors():
         run(data, out, seed=seed, format=format, columns=columns, key=key, quiet=quiet)
 
 
-@contextmanager
-def _errors() -> Iterator[None]:
-    """Errors that a user can act on, without a traceback; any other is a bug and keeps its own."""
-    try:
-        yield
-    except VigmmError as error:
-        _complain(str(error))
-        raise typer.Exit(error.exit_code) from error
-    except KeyboardInterrupt as error:
-        _complain("interrupted before there was a model, so nothing was written")
-        raise typer.Exit(130) from error
+@app.command()
+def schema() -> None:
+    """Print the JSON Schema of configurations, for editors.
 
+    With the line "# yaml-language-server: $schema=vigmm.schema.json" an editor completes and checks them.
+    """
+    import json
 
-def _complain(text: str) -> None:
-    plain = bool(os.environ.get("NO_COLOR")) or not sys.stderr.isatty()
-    head = "vigmm: " if plain else typer.style("vigmm: ", fg=typer.colors.RED, bold=True)
-    typer.echo("\n".join(head + line for line in text.splitlines()), err=True)
+    from vigmm.config.schema import schema as made
+
+    typer.echo(json.dumps(made(), indent=2))

@@ -24,7 +24,7 @@ __all__ = ["Check", "doctor"]
 
 State = Literal["ok", "note", "bad"]
 # Extras for people who work on vigmm itself, or that are made of others.
-_NOT_SHOWN = {"all", "bench", "demo", "dev", "test"}
+_NOT_SHOWN = {"all", "bench", "demo", "dev", "docs", "test"}
 _ACCELERATORS = ("cuda12", "cuda13", "tpu")
 _LITTLE_MEMORY, _LITTLE_DISK = 2 * 2**30, 2**30
 

@@ -5,6 +5,7 @@ A new format is one function and one row in `EXPORTS`.
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -118,7 +119,12 @@ def _netcdf(run: str, path: Path) -> None:
     posterior = load_run(run)
     size = _DRAWS * posterior.num_components * posterior.dim**2
     found = to_arviz(posterior, num_draws=_DRAWS, covariances=size <= _MOST_COVARIANCES)
-    found.to_netcdf(str(path), engine="h5netcdf")
+    try:
+        found.to_netcdf(str(path), engine="h5netcdf")
+    except (ImportError, ValueError) as error:
+        if importlib.util.find_spec("h5netcdf") is not None and importlib.util.find_spec("h5py") is not None:
+            raise
+        raise OutputError("netCDF files need h5netcdf and h5py; pip install 'vigmm[arviz]'") from error
 
 
 def _onnx(run: str, path: Path) -> None:

@@ -144,9 +144,16 @@ def _run(job: Job, group: Group, *, resumed: bool, quiet: bool) -> int:
         show = reporter(quiet=quiet, steps_per_pass=steps)
         reading = None if show is None else Reading(source, show, passes=3 if job.model.missing else 2)
         rows = source if reading is None else reading.source
-        with watching(job, folder.path, reading, complain=_complain) as watchers:
-            fit = _fit(job, rows, watchers, saved, group)
-            watchers.result(fit)
+        try:
+            with watching(job, folder.path, reading, complain=_complain) as watchers:
+                fit = _fit(job, rows, watchers, saved, group)
+                watchers.result(fit)
+        except KeyboardInterrupt as error:
+            if not folder.resumable:
+                raise
+            raise Interrupted(
+                f"interrupted: {output.folder} can be gone on with by the same command"
+            ) from error
         if not quiet:
             typer.echo(f"writing {output.folder}", err=True)
         show = reporter(quiet=quiet)
@@ -212,6 +219,9 @@ def _complain(text: str) -> None:
 def _announce(job: Job, source: Source, rows: int, group: Group) -> None:
     columns = ", ".join(source.columns[:8]) + (", ..." if source.dim > 8 else "")
     typer.echo(f"{source.name}: {rows:,} rows of {source.dim} ({columns})", err=True)
+    bad = len(getattr(source, "bad_rows", ()))
+    if bad:
+        typer.echo(f"{bad:,} rows with a NaN or an infinity are left out (data.on_bad_rows)", err=True)
     if group.count > 1:
         typer.echo(
             f"{group.count} processes, each with its share of the rows; vigmm predict assigns them", err=True

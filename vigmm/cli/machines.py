@@ -24,7 +24,8 @@ __all__ = ["EXIT_AGAIN", "Machines", "PeerLost", "joined"]
 EXIT_AGAIN = 75
 _HEARTBEAT = 30
 _LEAVING = 2.0
-_SCHEDULERS = {"SLURM_NTASKS": "SLURM_PROCID", "OMPI_COMM_WORLD_SIZE": "OMPI_COMM_WORLD_RANK"}
+# Of a Slurm step, for a batch script that starts none has a number of tasks too.
+_SCHEDULERS = {"SLURM_STEP_NUM_TASKS": "SLURM_PROCID", "OMPI_COMM_WORLD_SIZE": "OMPI_COMM_WORLD_RANK"}
 # What the collectives and the service of JAX say when the other end is gone.
 _GONE = ("gloo", "connection", "heartbeat", "unavailable", "coordination", "socket", "peer", "nccl")
 

@@ -23,7 +23,7 @@ from typing import Any, Literal, TypeVar, Union, cast
 from vigmm.core.errors import ConfigError, Problem, SpecError
 from vigmm.core.given import Given
 
-__all__ = ["from_dict", "to_dict"]
+__all__ = ["arms", "from_dict", "is_spec_class", "to_dict"]
 
 T = TypeVar("T")
 Path = tuple[str | int, ...]
@@ -107,7 +107,7 @@ def _row_name(spec: Any, table: Table) -> str:
 
 
 def _plain(value: Any, table: Table | None) -> Any:
-    if _is_spec_class(type(value)):
+    if is_spec_class(type(value)):
         return to_dict(value, table)
     if isinstance(value, tuple):
         return [_plain(item, table) for item in value]
@@ -116,7 +116,8 @@ def _plain(value: Any, table: Table | None) -> Any:
     return value.value if isinstance(value, enum.Enum) else value
 
 
-def _is_spec_class(value: Any) -> bool:
+def is_spec_class(value: Any) -> bool:
+    """Whether `value` is the class of a Spec."""
     return bool(getattr(value, "__vigmm_spec__", False))
 
 
@@ -174,8 +175,8 @@ class _Reader:
             return self._rows(table, value, path)
         if table is not None:
             return self.row(table, value, path, field.metadata.get("default"))
-        classes = [arm for arm in _arms(hint) if _is_spec_class(arm)]
-        plain = [arm for arm in _arms(hint) if not _is_spec_class(arm)]
+        classes = [arm for arm in arms(hint) if is_spec_class(arm)]
+        plain = [arm for arm in arms(hint) if not is_spec_class(arm)]
         # A section is a Spec; anything else must be one of the plain alternatives, where there are any.
         section = isinstance(value, Mapping) or not set(plain) - {type(None)}
         if classes and section and not (value is None and type(None) in plain):
@@ -261,7 +262,7 @@ def _tuples(value: Any, *, exponents: bool = False) -> Any:
     return value
 
 
-def _arms(hint: Any) -> tuple[Any, ...]:
+def arms(hint: Any) -> tuple[Any, ...]:
     """The alternatives of a union, or the one type."""
     union = typing.get_origin(hint) in (Union, types.UnionType)
     return typing.get_args(hint) if union else (hint,)
@@ -276,9 +277,9 @@ def _words(hint: Any, *, many: bool = False) -> str:
         str: ("text", "texts"),
         type(None): ("null", "nulls"),
     }
-    arms = _arms(hint)
-    if len(arms) > 1:
-        return " or ".join(_words(arm, many=many) for arm in arms)
+    choices = arms(hint)
+    if len(choices) > 1:
+        return " or ".join(_words(arm, many=many) for arm in choices)
     if typing.get_origin(hint) is Literal:
         return " or ".join(repr(value) for value in typing.get_args(hint))
     if typing.get_origin(hint) is tuple:

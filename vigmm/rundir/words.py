@@ -44,6 +44,7 @@ class Facts:
         effective: exp of the entropy of the weights.
         empty: components below a per mille of the rows.
         doubtful: share of the rows whose best component has a probability below 0.8, if they were assigned.
+        order: what is wrong with the order of rows that were read again in every pass, if anything.
         how: family, estimator, dtype, seed and device.
         seconds: wall time by phase.
         skipped: what was asked for and not written, and why.
@@ -63,6 +64,7 @@ class Facts:
     effective: float
     empty: int
     doubtful: float | None
+    order: str | None
     how: dict[str, Any]
     seconds: dict[str, float]
     skipped: list[str] = field(default_factory=list)
@@ -92,6 +94,7 @@ class Facts:
             effective=float(np.exp(-np.sum(positive * np.log(positive)))),
             empty=int(np.sum(weights < 1e-3)),
             doubtful=doubtful,
+            order=manifest["notes"].get("order"),
             how={
                 "family": manifest["family"]["kind"],
                 "estimator": manifest["estimator"]["kind"],
@@ -159,6 +162,8 @@ class Facts:
             found.append(
                 "No component is empty: compare the ELBO with that of a larger model.num_components."
             )
+        if self.order is not None:
+            found.append(f"{self.order[:1].upper()}{self.order[1:]}.")
         if self.doubtful is not None and self.doubtful > 0.2:
             found.append(
                 f"{self.doubtful:.0%} of the rows belong to no component with a probability of 80%: "
