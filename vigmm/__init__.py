@@ -69,7 +69,10 @@ _EXPORTS = {
     "fit_numpyro": "vigmm.interop",
     "from_numpyro": "vigmm.interop",
     "load": "vigmm.posterior",
+    "to_arviz": "vigmm.interop",
     "to_numpyro": "vigmm.interop",
+    "to_numpyro_guide": "vigmm.interop",
+    "to_sklearn": "vigmm.interop",
 }
 
 __all__ = [
@@ -128,7 +131,10 @@ __all__ = [
     "fit_numpyro",
     "from_numpyro",
     "load",
+    "to_arviz",
     "to_numpyro",
+    "to_numpyro_guide",
+    "to_sklearn",
 ]
 
 if TYPE_CHECKING:
@@ -139,7 +145,7 @@ if TYPE_CHECKING:
     from vigmm.estimators import Importance, Natural, Pathwise, Score
     from vigmm.families import Blocks, Conjugate, Flow, FullRank, LowRank, MeanField
     from vigmm.fitted import Fit
-    from vigmm.interop import fit_numpyro, from_numpyro, to_numpyro
+    from vigmm.interop import fit_numpyro, from_numpyro, to_arviz, to_numpyro, to_numpyro_guide, to_sklearn
     from vigmm.models import (
         Diag,
         Dirichlet,

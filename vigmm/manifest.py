@@ -77,6 +77,7 @@ def describe(
             "rows": rows,
             "skipped_rows": len(getattr(source, "bad_rows", ())),
             "columns": list(source.columns),
+            "ignored": list(getattr(source, "ignored", ())),
             "fingerprint": fingerprint,
             "train_rows": train_rows,
             "holdout_rows": holdout_rows,

@@ -11,6 +11,20 @@ from typer.testing import CliRunner
 
 from vigmm.cli.app import app
 
+# A command, and at its end the most memory that it took, in MiB, on stderr.
+PEAK = """
+import sys
+from pathlib import Path
+from vigmm.cli.app import app
+sys.argv = ["vigmm", *sys.argv[1:]]
+try:
+    app()
+finally:
+    # Of this program alone: what getrusage tells includes the process that it was forked from.
+    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if "VmHWM" in line)
+    print(int(line.split()[1]) // 1024, file=sys.stderr)
+"""
+
 # Enough for a model, little enough to be quick.
 SMALL = """\
 data: {{path: {path}}}

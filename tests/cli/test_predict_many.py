@@ -19,6 +19,7 @@ import pytest
 from PIL import Image
 from pyarrow import csv, fs
 
+from tests.cli.conftest import PEAK
 from vigmm.cli import predicting
 from vigmm.data.sources import DataFile
 from vigmm.posterior import load
@@ -416,20 +417,6 @@ def test_one_of_two_that_share_the_parts_is_killed(job, tmp_path):
     both[1].wait(timeout=60)
     subprocess.run(command(*args, out, "--part", "1/2"), check=True, timeout=60, env=environment)
     same(out, whole)
-
-
-PEAK = """
-import sys
-from pathlib import Path
-from vigmm.cli.app import app
-sys.argv = ["vigmm", *sys.argv[1:]]
-try:
-    app()
-finally:
-    # Of this program alone: what getrusage tells includes the process that it was forked from.
-    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if "VmHWM" in line)
-    print(int(line.split()[1]) // 1024, file=sys.stderr)
-"""
 
 
 @pytest.mark.slow

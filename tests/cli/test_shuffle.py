@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from pyarrow import fs
 
+from tests.cli.conftest import PEAK
 from vigmm.core.errors import OutputError
 from vigmm.data.arrays import ArraySource
 from vigmm.data.audit import shuffle_audit
@@ -109,20 +110,6 @@ def test_an_error_leaves_nothing(tmp_path, monkeypatch):
         shuffle(ArraySource(SORTED), tmp_path / "out", format="npy")
     with pytest.raises(OutputError, match="there is no folder"):
         shuffle(ArraySource(SORTED), tmp_path / "no" / "out", format="npy")
-
-
-PEAK = """
-import sys
-from pathlib import Path
-from vigmm.cli.app import app
-sys.argv = ["vigmm", *sys.argv[1:]]
-try:
-    app()
-finally:
-    # Of this program alone: what getrusage tells includes the process that it was forked from.
-    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if "VmHWM" in line)
-    print(int(line.split()[1]) // 1024, file=sys.stderr)
-"""
 
 
 @pytest.mark.slow

@@ -39,9 +39,9 @@ KINDS = {
     "pandas": lambda: pd.DataFrame(COLUMNS).astype({"count": "Int64"}),
     "pandas-by-arrow": lambda: pd.DataFrame(COLUMNS).convert_dtypes(dtype_backend="pyarrow"),
     "pandas-with-an-index": lambda: (
-        pd.DataFrame({**COLUMNS, "id": [7, 8, 9]}).astype({"count": "Int64"}).set_index("id")
+        pd.DataFrame({**COLUMNS, "id": [7, 12, 9]}).astype({"count": "Int64"}).set_index("id")
     ),
-    "pandas-filtered": lambda: pd.DataFrame({k: [v[0], *v] for k, v in COLUMNS.items()}).iloc[1:],
+    "pandas-filtered": lambda: pd.DataFrame({k: [v[0], *v] for k, v in COLUMNS.items()}).iloc[[0, 2, 3]],
     "polars": lambda: pl.DataFrame(COLUMNS),
     "table": arrow,
     "batch": lambda: arrow().to_batches()[0],

@@ -9,6 +9,7 @@ both coordinates, so that
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -24,11 +25,13 @@ from numpyro.infer.util import log_density
 
 from vigmm.core.errors import SpecError
 from vigmm.core.typing import PRNGKey
+from vigmm.families.base import Reparameterised
 from vigmm.interop.export import sites, to_numpyro
 from vigmm.models import Position
 from vigmm.posterior import Posterior
+from vigmm.subject import posterior_of
 
-__all__ = ["PositionDistribution", "as_distribution", "guide"]
+__all__ = ["PositionDistribution", "as_distribution", "to_numpyro_guide"]
 
 
 class PositionDistribution(dist.Distribution):  # type: ignore[misc]
@@ -75,19 +78,30 @@ class PositionDistribution(dist.Distribution):  # type: ignore[misc]
 
 def as_distribution(fitted: Any) -> PositionDistribution:
     """The q of a fit or a posterior as a NumPyro distribution over its flat position."""
-    posterior = getattr(fitted, "posterior", fitted)
-    if not isinstance(posterior, Posterior):
-        raise SpecError("fitted", "a vigmm.Fit or a vigmm.Posterior", type(fitted).__name__)
-    return PositionDistribution(posterior)
+    return PositionDistribution(posterior_of(fitted, "fitted"))
 
 
-def guide(fitted: Any) -> Callable[..., dict[str, Array]]:
-    """A NumPyro guide with the latent sites of `vigmm.to_numpyro(fitted)`: for `Predictive` and `Trace_ELBO`.
+def to_numpyro_guide(fitted: Any, *, trainable: bool = False) -> Callable[..., dict[str, Array]]:
+    """A NumPyro guide with the latent sites of `vigmm.to_numpyro(fitted)`.
 
-    It takes the model's arguments and ignores them. q is fixed: the guide has no parameters.
+    It takes the model's arguments and ignores them. For `Predictive`, for `Trace_ELBO`, and through a draw
+    of it (``init_to_value``) as the start of NUTS.
+
+    Args:
+        fitted: a `vigmm.Fit` or a `vigmm.Posterior`.
+        trainable: whether the parameters of q are parameters of the guide (``q.0, q.1, ...``), which start
+            where the fit ended, so that `SVI` goes on from there. By default q is fixed.
+
+    Raises:
+        SpecError: for a model without counterpart in NumPyro; if q is to be trained and its draws have no
+            useful gradient, as those of the conjugate family.
     """
     q = as_distribution(fitted)
-    model, prior = q.posterior.model, q.posterior.prior
+    model, prior, family = q.posterior.model, q.posterior.prior, q.posterior.family
+    if trainable and not isinstance(family, Reparameterised):
+        must = "one whose draws can be differentiated, such as 'meanfield', for a trainable guide"
+        raise SpecError("family", must, type(family).__name__.lower())
+    leaves, structure = jax.tree.flatten(q.posterior.params)
     generative = to_numpyro(model, prior)
     # The prior alone: one row that weighs nothing.
     nothing = (
@@ -96,15 +110,21 @@ def guide(fitted: Any) -> Callable[..., dict[str, Array]]:
     )
 
     def sample(*args: Any, **kwargs: Any) -> dict[str, Array]:
-        flat = numpyro.sample("position", q, infer={"is_auxiliary": True})
-        u = q.unravel(flat)
-        values = sites(model, prior, u)
+        mine = q
+        if trainable:
+            # Not the arrays themselves: an optimiser may donate what it is given.
+            values = [numpyro.param(f"q.{i}", jnp.array(leaf)) for i, leaf in enumerate(leaves)]
+            params = jax.tree.unflatten(structure, values)
+            mine = PositionDistribution(dataclasses.replace(q.posterior, params=params))
+        flat = numpyro.sample("position", mine, infer={"is_auxiliary": True})
+        u = mine.unravel(flat)
+        made = sites(model, prior, u)
         with handlers.block():
-            log_prior, _ = log_density(generative, nothing, {}, values)
+            log_prior, _ = log_density(generative, nothing, {}, made)
         numpyro.factor("volume", log_prior - model.log_prior(prior, u))
         return {
             name: numpyro.sample(name, dist.Delta(value, event_dim=jnp.ndim(value)))
-            for name, value in values.items()
+            for name, value in made.items()
         }
 
     return sample

@@ -77,16 +77,16 @@ def predictive_check(
     for ax, i, edge, found in zip(axes, at, edges, counts, strict=True):
         low, middle, high = np.percentile(np.stack(found), [tail, 50, 100 - tail], axis=0)
         # A step begins at each edge: the last height is drawn once more.
-        band = [np.append(values, values[-1]) for values in (low, high)]
-        ax.fill_between(
-            edge, *band, step="post", color=PALETTE[5], alpha=0.45, lw=0, label=f"{level:.0%} of replicates"
-        )
+        low, high = np.append(low, low[-1]), np.append(high, high[-1])
+        told = f"{level:.0%} of {replicates} replicates"
+        ax.fill_between(edge, low, high, step="post", color=PALETTE[5], alpha=0.45, lw=0, label=told)
         ax.stairs(middle, edge, color=PALETTE[0], lw=1.2, ls=(0, (4, 2)), label="their median")
         ax.stairs(_density(x[:, i], edge), edge, color=INK, lw=1.4, label="data")
         ax.set_ylim(0, None)
         ax.set_yticks([])
         tidy(ax, title="", y="", x=posterior.columns[i])
-    axes[0].legend(frameon=False, fontsize=8, loc="best")
+    axes[0].set_ylim(0, 1.4 * axes[0].get_ylim()[1])  # room for the legend
+    axes[0].legend(frameon=False, fontsize=8, loc="upper right")
     axes[0].set_title("Posterior predictive check", loc="left", fontsize=12, color=INK)
     return list(axes)
 

@@ -126,8 +126,9 @@ class _Drawing:
     def draw(self, ax: Axes, along: int, up: int) -> None:
         if along == up:
             variances = self.covariances[:, up, up]
-            densities(ax, self.x[:, up], self.means[:, up], variances, self.weights, self.tints, self.drawn)
-            ax.get_legend().remove()
+            means = self.means[:, up]
+            densities(ax, self.x[:, up], means, variances, self.weights, self.tints, self.drawn, legend=False)
+            ax.set_ylim(0, 1.15 * ax.get_ylim()[1])
             ax.set_xlim(self.low[along], self.high[along])
             return
         both = [along, up]
@@ -154,8 +155,8 @@ def _edges(ax: Axes, posterior: Posterior, along: int, up: int, *, first: bool, 
     if along == up:
         ax.set_yticks([])
         ax.text(0.04, 0.96, names[up], transform=ax.transAxes, va="top", fontsize=9, color=INK)
-    ax.xaxis.label.set_size(9)
-    ax.yaxis.label.set_size(9)
+    ax.xaxis.label.set_fontsize(9)
+    ax.yaxis.label.set_fontsize(9)
     ax.spines[["left", "bottom"]].set_color(FAINT)
     ax.locator_params(axis="x", nbins=4)
     if along != up:

@@ -85,6 +85,9 @@ def clusters(
     label(ax, centres[named], [str(k) for k in named], [str(tint) for tint in tints[named]])
     note = f"{note}; an ellipse holds {COVER:.0%} of its component"
     tidy(ax, title=plane.title, x=plane.labels[0], y=plane.labels[1], note=note)
+    if len(columns) > 2:  # the names of three columns are long
+        ax.xaxis.label.set_fontsize(8)
+        ax.yaxis.label.set_fontsize(8)
     return ax
 
 
@@ -172,6 +175,7 @@ def scatter(
 
 
 def ellipse(ax: Axes, centre: Float[np.ndarray, " 2"], cov: Float[np.ndarray, "2 2"], colour: str) -> None:
+    """The outline of a component; see `COVER`."""
     from matplotlib.patches import Ellipse
 
     variance, axes = np.linalg.eigh(cov)
@@ -239,7 +243,10 @@ def densities(
     weight: Float[np.ndarray, " K"],
     tints: np.ndarray,
     drawn: list[int],
+    *,
+    legend: bool = True,
 ) -> None:
+    """A histogram of one column, and the density of every component and of their mixture."""
     low, high = np.percentile(x, [0.1, 99.9])
     pad = 0.05 * (high - low) or 1.0
     grid = np.linspace(low - pad, high + pad, 800)
@@ -253,4 +260,5 @@ def densities(
         ax.plot(grid, density, color=tints[k], lw=1.5, label=f"component {k}" if rank < 10 else None)
     ax.plot(grid, mixture, color=INK, lw=1.2, ls=(0, (4, 2)), label="mixture")
     ax.set_xlim(grid[0], grid[-1])
-    ax.legend(frameon=False, fontsize=9)
+    if legend:
+        ax.legend(frameon=False, fontsize=9)

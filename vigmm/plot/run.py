@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 __all__ = ["trace", "weights"]
 
 
+_LEAST = 0.02
+"""Nats per row that the height of a trace stands for at least."""
+
+
 def trace(
     source: Fit | Mapping[str, np.ndarray],
     *,
@@ -51,8 +55,9 @@ def trace(
 
 
 def _steps_per_pass(manifest: Mapping[str, Any]) -> int:
-    rows = manifest["data"].get("train_rows", manifest["data"]["rows"])
-    return max(1, math.ceil(rows / manifest["train"]["batch_size"]))
+    rows: int = manifest["data"].get("train_rows", manifest["data"]["rows"])
+    batch: int = manifest["train"]["batch_size"]
+    return max(1, math.ceil(rows / batch))
 
 
 def _elbo(ax: Axes, passes: Float[np.ndarray, " T"], elbo: Float[np.ndarray, " T"], window: int) -> None:
@@ -77,12 +82,18 @@ def _held_out(ax: Axes, passes: Float[np.ndarray, " C"], density: Float[np.ndarr
 
 
 def _focus(ax: Axes, values: Float[np.ndarray, " T"]) -> None:
-    """Limit the y axis to where the run spent its time: the first steps would flatten the rest."""
+    """Limit the y axis to where the run spent its time: the first steps would flatten the rest.
+
+    A hundredth of a nat fills at least half of the height, so that rounding does not look like a journey.
+    """
     finite = values[np.isfinite(values)]
+    ax.ticklabel_format(axis="y", useOffset=False)
     if finite.size < 2:
         return
     low, high = np.percentile(finite[finite.size // 20 :], [1, 100])
-    pad = 0.08 * (high - low) or 1.0
+    lack = max(_LEAST - (high - low), 0.0) / 2
+    low, high = low - lack, high + lack
+    pad = 0.08 * (high - low)
     ax.set_ylim(low - 2 * pad, high + pad)
 
 

@@ -24,6 +24,7 @@ from vigmm.posterior.draws import Draws
 from vigmm.posterior.imputation import Imputed, impute
 from vigmm.posterior.prediction import NUM_DRAWS, Assignments, joined, score_blocks
 from vigmm.posterior.summary import Summary, summarise
+from vigmm.posterior.tables import assignment_columns, table_like
 
 __all__ = ["Posterior"]
 
@@ -125,6 +126,19 @@ class Posterior:
     def assign(self, x: Any) -> Assignments:
         """Component, its probability and log predictive density of each row, in one pass."""
         return joined(score_blocks(self, x))
+
+    def predict_table(self, x: Any, *, full: bool = False) -> Any:
+        """`assign` as a table with the columns component, probability and log_density.
+
+        It is a pandas frame with the index of the rows where these are one, a polars frame where they are
+        one, and else a ``pyarrow.Table``.
+
+        Args:
+            x: N rows.
+            full: whether the probabilities of all components, ``p0, p1, ...``, are wanted too.
+        """
+        found = joined(score_blocks(self, x, full=full))
+        return table_like(x, assignment_columns(found, noise=self.model.noise is not None))
 
     def assign_blocks(
         self, x: Any, *, full: bool = False, devices: Sequence[jax.Device] = ()

@@ -81,10 +81,10 @@ def log_likelihood(
     In nats and in the units of the data, computed in float64; of missing values (NaN) nothing is counted.
     """
     z = Standardizer(center=posterior.center, scale=posterior.scale).forward(x)
-    prior = with_patterns(posterior.prior, z) if posterior.model.missing else posterior.prior
     with jax.enable_x64(True):
-        params, prior = double((posterior.params, prior))
+        params, prior = double((posterior.params, posterior.prior))
+        prior = with_patterns(prior, z) if posterior.model.missing else prior
         found = _all_draws(posterior.model, posterior.family, params, prior, key, z, size=n)
         values = np.asarray(found)
-    volume: Float[np.ndarray, " N"] = ~np.isnan(x) @ np.log(posterior.scale)
-    return values - volume
+    in_units: Float[np.ndarray, "n N"] = values - ~np.isnan(x) @ np.log(posterior.scale)
+    return in_units
