@@ -118,7 +118,7 @@ def test_a_stream_goes_on_in_the_middle_of_a_pass(problem, config, tmp_path):
 def test_preemption_saves_first(problem, config, tmp_path):
     unbroken = run(problem, "natural", config)
     with Checkpoints(tmp_path, Checkpointing(seconds=None)) as saved, pytest.raises(Preempted) as error:
-        run(problem, "natural", config, interrupt=Slow(4), checkpoints=saved)
+        run(problem, "natural", config, interrupt=Slow(2), checkpoints=saved)
     assert error.value.exit_code == 75
     with Checkpoints(tmp_path) as saved:
         assert 0 < saved.latest("fit").facts["done"] < unbroken.outcome.step
