@@ -17,7 +17,7 @@ PINS := pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo install test test-slow lint format types bench bench-full constraints clean
+.PHONY: help demo install test test-slow lint format types docs notebooks bench bench-full constraints clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,10 +32,14 @@ $(VENV)/.stamp-demo: $(PINS) | $(BIN)/python
 	$(PIP) --editable '.[demo]'
 	@touch $@
 
-# `dev` contains `demo` and `bench`, so their stamps are renewed with it.
+# `dev` contains `demo`, `bench` and `docs`, so their stamps are renewed with it.
 $(VENV)/.stamp-dev: $(PINS) | $(BIN)/python
 	$(PIP) --editable '.[dev]'
-	@touch $@ $(VENV)/.stamp-demo $(VENV)/.stamp-bench
+	@touch $@ $(VENV)/.stamp-demo $(VENV)/.stamp-bench $(VENV)/.stamp-docs
+
+$(VENV)/.stamp-docs: $(PINS) | $(BIN)/python
+	$(PIP) --editable '.[docs]'
+	@touch $@
 
 $(VENV)/.stamp-bench: $(PINS) | $(BIN)/python
 	$(PIP) --editable '.[bench]'
@@ -67,6 +71,14 @@ format: install ## put the code into the format that `make lint` checks
 types: install ## check types with mypy --strict
 	$(BIN)/mypy
 
+# Warnings are errors (mkdocs.yml). The variable is for Material's advertisement of its successor.
+docs: $(VENV)/.stamp-docs ## build the documentation site in site/
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet
+	@echo "Open site/index.html; for the search: $(BIN)/python -m http.server --directory site"
+
+notebooks: $(VENV)/.stamp-docs ## run the notebooks of the documentation and keep what they show
+	$(BIN)/python -m nbconvert --to notebook --execute --inplace docs/notebooks/*.ipynb
+
 # Peers run in environments of their own, which are made on first use (several minutes, 3 GB) and kept in
 # BENCH_CACHE.
 bench: $(VENV)/.stamp-bench ## compare with peers on two cases, and time the kernel (15 minutes)
@@ -87,5 +99,5 @@ constraints: $(BIN)/python ## renew constraints.txt from pyproject.toml
 	mv constraints.new constraints.txt
 
 clean: ## remove caches and build leftovers, but neither environments nor runs
-	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
+	rm -rf build dist site .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
 	find . -path './.venv*' -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +

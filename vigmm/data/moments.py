@@ -146,9 +146,7 @@ def compute_moments(
     weights = None if weight is None else check_weight(weight, len(source), source.name)
     counts = [int(one[0]) for one in group.gather(np.array([len(source)]))]
     before = sum(counts[: group.index])
-    # A row that counts, and the same in all processes, so that their parts can be merged.
-    first = 0 if weights is None else int(np.argmax(weights > 0))
-    shift = group.gather(np.asarray(source[first : first + 1], np.float64))[0][0]
+    shift: Float[np.ndarray, " D"] | None = None
     total: _Part | None = None
     stride = -(-sum(counts) // _QUARTILE_ROWS)
     sample: list[np.ndarray] = []
@@ -165,9 +163,13 @@ def compute_moments(
                 rows, heavy = rows[heavy > 0], heavy[heavy > 0]
             if len(rows) == 0:
                 continue
+            if shift is None:
+                # The same row in all processes, so that their parts can be merged.
+                shift = group.gather(rows[:1].copy())[0][0]
             part = _part_of(rows, heavy, shift)
             total = part if total is None else total.merge(part)
         assert total is not None, "check_weight leaves a row with positive weight"
+        assert shift is not None
         total = total.of_all(group)
         cov = total.scatter / total.count
     if not np.isfinite(cov).all():

@@ -75,6 +75,10 @@ class Noise:
     """One more component, uniform over the box of the data: what no cluster explains.
 
     Its share of the rows has the prior Beta(a, b); the default expects 5 %.
+
+    Args:
+        a: rows that the prior counts as noise.
+        b: rows that it counts as clusters'.
     """
 
     a: float = 1.0

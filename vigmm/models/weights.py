@@ -20,7 +20,12 @@ __all__ = ["WEIGHTS", "Dirichlet", "DirichletProcess", "Gamma", "PitmanYor", "We
 
 @spec
 class Gamma:
-    """Gamma hyperprior of a concentration: mean shape/rate, variance shape/rate^2."""
+    """Gamma hyperprior of a concentration: mean shape/rate, variance shape/rate^2.
+
+    Args:
+        shape: how sure it is: the sd over the mean is 1/sqrt(shape).
+        rate: shape over the mean.
+    """
 
     shape: float = 1.0
     rate: float = 1.0
