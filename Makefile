@@ -45,10 +45,12 @@ $(VENV)/.stamp-bench: $(PINS) | $(BIN)/python
 	$(PIP) --editable '.[bench]'
 	@touch $@
 
-demo: $(VENV)/.stamp-demo ## cluster the pixels of a photograph and name the run folder
+demo: $(VENV)/.stamp-demo ## cluster the pixels of a photograph and name the report
 	$(BIN)/vigmm fit configs/china.yaml --set output.folder=$(DEMO_RUN) --overwrite
+	$(BIN)/vigmm report $(DEMO_RUN)
 	@echo
 	@echo "The run folder is $(DEMO_RUN): the model, the assignments, pictures and a summary are in it."
+	@echo "Look at the report: $(DEMO_RUN)/report.html"
 
 install: $(VENV)/.stamp-dev ## install the package and every tool for working on it
 

@@ -62,7 +62,9 @@ TRACED = [case for case in TAKEN if case.startswith(("natural-", "pathwise-")) o
 QUICK = {case for case in ONE_MODEL if case.startswith(("natural-", "pathwise-"))}
 QUICK |= {f"{name}-meanfield-full" for name in ESTIMATORS}
 QUICK |= {f"natural-conjugate-{model}" for model in ("tied", "diag", "tied_spherical", "process_hyper")}
-QUICK |= {f"pathwise-blocks-{model}" for model in ("noise", "low_rank", "student_t")}
+QUICK |= {f"pathwise-blocks-{model}" for model in ("noise", "low_rank")}
+# A flow compiles for half a minute; as a family it is quick (test_families.py).
+QUICK -= {"pathwise-flow-full"}
 
 
 def cases(chosen, quick=QUICK):

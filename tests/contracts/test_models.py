@@ -41,7 +41,13 @@ def within_5_se(found, samples, slack=1e-12):
 CONJUGATE = [name for name in COVARIANCES if Mixture(covariance=COVARIANCES[name]()).refusal() is None]
 
 
-@pytest.fixture(params=CONJUGATE)
+# On every commit: each algebra once, on its own and tied; the rest share theirs and are slow.
+QUICK = ("full", "tied", "diag", "tied_spherical")
+
+
+@pytest.fixture(
+    params=[pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in CONJUGATE]
+)
 def conjugate(request, small, x64):
     """(algebra, prior, a posterior, rows, centre) in double precision."""
     case = small.setting(Conjugate(), dtype=jnp.float64, covariance=COVARIANCES[request.param]())

@@ -67,7 +67,7 @@ def to_arviz(
     Example:
         >>> import vigmm
         >>> x = np.random.default_rng(0).normal(size=(50, 2))
-        >>> fit = vigmm.fit(x, model=vigmm.Mixture(num_components=2))
+        >>> fit = vigmm.fit(x, model=vigmm.Mixture(num_components=2), moves=None)
         >>> vigmm.to_arviz(fit, num_draws=10).posterior["means"].dims
         ('chain', 'draw', 'component', 'column')
     """

@@ -59,7 +59,7 @@ def to_numpyro(
     Example:
         >>> import numpy as np, vigmm
         >>> x = np.random.default_rng(0).normal(size=(50, 2))
-        >>> f = vigmm.to_numpyro(vigmm.fit(x, model=vigmm.Mixture(num_components=2)))
+        >>> f = vigmm.to_numpyro(vigmm.fit(x, model=vigmm.Mixture(num_components=2), moves=None))
         >>> from numpyro.infer import MCMC, NUTS
         >>> mcmc = MCMC(NUTS(f), num_warmup=500, num_samples=500)  # and then mcmc.run(key, x)
     """

@@ -39,7 +39,7 @@ def to_sklearn(source: Any) -> Any:
     Example:
         >>> import vigmm
         >>> x = np.random.default_rng(0).normal(size=(50, 2))
-        >>> fit = vigmm.fit(x, model=vigmm.Mixture(num_components=2))
+        >>> fit = vigmm.fit(x, model=vigmm.Mixture(num_components=2), moves=None)
         >>> vigmm.to_sklearn(fit).predict_proba(x).sum(axis=1).round(6).tolist() == [1.0] * 50
         True
     """

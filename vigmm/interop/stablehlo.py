@@ -70,7 +70,7 @@ def to_stablehlo(
     Example:
         >>> import vigmm
         >>> x = np.random.default_rng(0).normal(size=(50, 2)).astype(np.float32)
-        >>> fit = vigmm.fit(x, model=vigmm.Mixture(num_components=2))
+        >>> fit = vigmm.fit(x, model=vigmm.Mixture(num_components=2), moves=None)
         >>> program = to_stablehlo(fit, rows="float32", platforms=("cpu",))
         >>> sorted(program.call(x[:3]))
         ['component', 'log_density', 'responsibilities']

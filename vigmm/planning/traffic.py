@@ -96,8 +96,8 @@ def traffic(device: str, method: str, dim: int, components: int) -> Traffic:
         components: K.
 
     Example:
-        >>> traffic("h100", "natural", 16, 64).bytes
-        467.0
+        >>> round(traffic("h100", "natural", 16, 64).bytes)
+        467
     """
     table = {row[2:4]: row[4:] for row in MEASURED if row[:2] == (device, method)}
     dims, counts = (sorted({key[i] for key in table}) for i in (0, 1))
