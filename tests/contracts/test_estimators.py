@@ -57,14 +57,12 @@ READ += ["pathwise-blocks-noise", "pathwise-blocks-low_rank", "natural-conjugate
 READ = list(dict.fromkeys(READ))
 TRACED = [case for case in TAKEN if case.startswith(("natural-", "pathwise-")) or case in COVER]
 
-# On every commit: each estimator and each family once, and the closed forms of unlike structures. The others
-# compile for minutes together and run with the slow tests.
-QUICK = {case for case in ONE_MODEL if case.startswith(("natural-", "pathwise-"))}
+# On every commit: each estimator once, and the closed forms of unlike structures; families have their own tests.
+# The others compile for minutes together and run with the slow tests.
+QUICK = {case for case in ONE_MODEL if case.startswith("natural-")}
 QUICK |= {f"{name}-meanfield-full" for name in ESTIMATORS}
-QUICK |= {f"natural-conjugate-{model}" for model in ("tied", "diag", "tied_spherical", "process_hyper")}
-QUICK |= {f"pathwise-blocks-{model}" for model in ("noise", "low_rank")}
-# A flow compiles for half a minute; as a family it is quick (test_families.py).
-QUICK -= {"pathwise-flow-full"}
+QUICK |= {f"natural-conjugate-{model}" for model in ("tied", "diag")}
+QUICK |= {"pathwise-blocks-full", "pathwise-blocks-low_rank"}
 
 
 def cases(chosen, quick=QUICK):

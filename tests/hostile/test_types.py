@@ -33,7 +33,13 @@ LAYOUTS = {
 }
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
+# On every commit one of each kind: few bits, whole numbers, a foreign order of bytes, odd strides.
+QUICK = ("float16", "int8", "big-endian float64", "strided")
+
+
+@pytest.mark.parametrize(
+    "layout", [pytest.param(one, marks=() if one in QUICK else pytest.mark.slow) for one in LAYOUTS]
+)
 def test_types_and_layouts(layout):
     x, labels = two_clusters()
     given = LAYOUTS[layout](x)

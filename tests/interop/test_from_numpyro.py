@@ -134,6 +134,7 @@ def test_logistic_regression_agrees_with_nuts(logistic_rows):
     assert (np.abs(found.std(0) / sd - 1) < 0.1).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", [Blocks(), LowRank(rank=1)])
 def test_other_families_fit_it(family, logistic_rows):
     config = vigmm.Train(batch_size=10_000, min_steps=20, passes=1, holdout=0.0)

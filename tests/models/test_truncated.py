@@ -48,7 +48,7 @@ def test_apart_it_is_what_all_components_say(covariance, x64):
     jax.tree.map(lambda a, b: np.testing.assert_equal(a.shape, b.shape), stats, want)
 
 
-@pytest.mark.parametrize("candidates", [2, pytest.param(8, marks=pytest.mark.slow), 32])
+@pytest.mark.parametrize("candidates", [2, *(pytest.param(n, marks=pytest.mark.slow) for n in (8, 32))])
 def test_overlapping_it_is_a_lower_bound_that_rises_with_candidates(candidates, x64):
     model, theta, batch, centre = case(0.3)
     few, stats = gather_few(model, theta, batch, centre, candidates)

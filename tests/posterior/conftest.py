@@ -75,7 +75,16 @@ def make():
     return make_posterior
 
 
-@pytest.fixture(scope="session", params=sorted(FAMILIES))
+# On every commit: closed forms, and a family of each kind that has none; the others run with the slow tests.
+QUICK = ("blocks", "conjugate", "meanfield")
+
+
+def families():
+    """Names of all families, those that are not quick marked as slow."""
+    return [pytest.param(n, marks=() if n in QUICK else pytest.mark.slow) for n in sorted(FAMILIES)]
+
+
+@pytest.fixture(scope="session", params=families())
 def pair(request, rows):
     """The posterior of every family, in single and in double precision."""
     return tuple(

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from scipy import integrate, special, stats
 
+from tests.posterior.conftest import families
 from vigmm.core.errors import DataError
 from vigmm.data.sources import DataFile
-from vigmm.families import FAMILIES, Conjugate
+from vigmm.families import Conjugate
 from vigmm.models import sticks
 from vigmm.posterior.prediction import joined, score, score_blocks
 
@@ -72,7 +73,7 @@ def test_the_predictive_is_the_mean_over_draws_of_the_parameters(double, rows):
     assert np.all(np.abs(found - mean) < 5 * noise), (found - mean) / noise
 
 
-@pytest.mark.parametrize("family", sorted(FAMILIES))
+@pytest.mark.parametrize("family", families())
 def test_densities_in_the_units_of_the_data_integrate_to_one(rows, make, family):
     posterior = make(rows.x[:, 1:], rows.labels, family=family, dtype="float64", columns=("b",))
     edge = 40 * posterior.scale[0]
