@@ -57,7 +57,7 @@ READ += ["pathwise-blocks-noise", "pathwise-blocks-low_rank", "natural-conjugate
 READ = list(dict.fromkeys(READ))
 TRACED = [case for case in TAKEN if case.startswith(("natural-", "pathwise-")) or case in COVER]
 
-# On every commit: each estimator once, and the closed forms of unlike structures; families have their own tests.
+# On every commit: each estimator once, and the closed forms of unlike structures (families: test_families).
 # The others compile for minutes together and run with the slow tests.
 QUICK = {case for case in ONE_MODEL if case.startswith("natural-")}
 QUICK |= {f"{name}-meanfield-full" for name in ESTIMATORS}
