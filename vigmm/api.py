@@ -22,7 +22,7 @@ from vigmm.data.audit import shuffle_audit
 from vigmm.data.intake import Intake, Survey, survey, take_in
 from vigmm.data.moments import Standardizer
 from vigmm.data.sampler import Rows
-from vigmm.data.shares import fingerprint_of, rows_of
+from vigmm.data.shares import fingerprint_of
 from vigmm.data.sources import Source, as_source, check_rows
 from vigmm.estimators import ESTIMATORS, Estimator, Objective
 from vigmm.families import Conjugate, Family
@@ -170,7 +170,7 @@ def _fit(recipe: _Recipe, source: Source, weight: Float[np.ndarray, " N"] | None
     root = rng.root_key(recipe.seed)
     check_rows(source, 2)
     group = hands.group
-    rows, fingerprint = rows_of(source, group), fingerprint_of(source, group)
+    rows, fingerprint = sum(group.counts(len(source))), fingerprint_of(source, group)
     begun = Begun(hands.checkpoints, fingerprint, choices(recipe))
     seen = begun.survey or survey(source, weight, missing=model.missing, dtype=dtype, group=group)
     standardizer, scale = seen.standardizer, _data_scale(seen)
@@ -277,7 +277,7 @@ def _fit(recipe: _Recipe, source: Source, weight: Float[np.ndarray, " N"] | None
 def _planned(recipe: _Recipe, rows: int, dim: int) -> tuple[Optimizer, Train]:
     """Optimiser and budget, with nothing left open."""
     config, objective = recipe.config, recipe.objective
-    fitted = rows - min(round(config.holdout * rows), config.holdout_rows, max(rows - 1, 0))
+    fitted = config.fitted(rows)
     if objective.estimator.full_batch:
         name = type(objective.estimator).__name__.lower()
         why = f">= {fitted}, the rows to be fitted: with minibatches {name} is not a bound"

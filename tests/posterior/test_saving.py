@@ -127,7 +127,7 @@ def test_a_write_that_fails_leaves_the_old_model(conjugate, rows, make, saved, m
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(f"vigmm.core.arrayfile.os.{step}", full)
+    monkeypatch.setattr(f"vigmm.core.files.os.{step}", full)
     with pytest.raises(OutputError, match="the model cannot be written here: No space left on device"):
         save(make(rows.x, rows.labels[::-1]), saved)
     monkeypatch.undo()

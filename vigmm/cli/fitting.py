@@ -10,6 +10,7 @@ import typer
 
 from vigmm import api
 from vigmm.cli.cache import compiled_programs
+from vigmm.cli.complaints import complain
 from vigmm.cli.machines import Machines, joined
 from vigmm.cli.progress import WRITE, reporter
 from vigmm.cli.reading import Reading
@@ -17,7 +18,6 @@ from vigmm.config import Job, Output, load_job, path_of, to_yaml
 from vigmm.core.errors import ConfigError, OutputError, SpecError, VigmmError
 from vigmm.core.outcome import Outcome, Status
 from vigmm.core.processes import Group
-from vigmm.data.shares import rows_of
 from vigmm.data.sources import Source
 from vigmm.rundir import (
     CHECKPOINTS,
@@ -103,7 +103,7 @@ def _assist(job: Job, group: Group) -> int:
     """Do this process's share of a run that the first process writes."""
     group.gather_facts("here")  # when all have answered, the run folder is there
     source = job.data.open(group)
-    job = job.resolved(rows=rows_of(source, group), dim=source.dim)
+    job = job.resolved(rows=sum(group.counts(len(source))), dim=source.dim)
     fit = _fit(job, source, None, _saved(job, Path(job.output.folder), group), group)
     group.gather_facts("done")
     return exit_code(fit.outcome)
@@ -134,7 +134,7 @@ def _run(job: Job, group: Group, *, resumed: bool, quiet: bool) -> int:
             typer.echo(f"going on with the run in {output.folder}, begun {started}", err=True)
         group.gather_facts("here")
         source = job.data.open(group)
-        num_rows = rows_of(source, group)
+        num_rows = sum(group.counts(len(source)))
         job = job.resolved(rows=num_rows, dim=source.dim)
         write_text(folder.path / CONFIG, to_yaml(job))
         if not quiet:
@@ -145,7 +145,7 @@ def _run(job: Job, group: Group, *, resumed: bool, quiet: bool) -> int:
         reading = None if show is None else Reading(source, show, passes=3 if job.model.missing else 2)
         rows = source if reading is None else reading.source
         try:
-            with watching(job, folder.path, reading, complain=_complain) as watchers:
+            with watching(job, folder.path, reading, complain=complain) as watchers:
                 fit = _fit(job, rows, watchers, saved, group)
                 watchers.result(fit)
         except KeyboardInterrupt as error:
@@ -210,10 +210,6 @@ def _fit(job: Job, source: Source, show: Watchers | None, saved: Checkpoints | N
         )
     except SpecError as error:  # what can only be judged with the data at hand
         raise SpecError(path_of(job, error.field, error.got), error.must, error.got) from error
-
-
-def _complain(text: str) -> None:
-    typer.echo(f"vigmm: {text}", err=True)
 
 
 def _announce(job: Job, source: Source, rows: int, group: Group) -> None:

@@ -19,7 +19,7 @@ import typer
 from vigmm.core.errors import ConfigError, VigmmError
 from vigmm.core.processes import ALONE, Group
 
-__all__ = ["EXIT_AGAIN", "Machines", "PeerLost", "joined"]
+__all__ = ["EXIT_AGAIN", "Machines", "PeerLost", "joined", "tasks"]
 
 EXIT_AGAIN = 75
 _HEARTBEAT = 30
@@ -66,8 +66,18 @@ class Machines:
             return True
         if self.processes == 1:
             return False
-        tasks = [environment.get(name, "1") for name, rank in _SCHEDULERS.items() if rank in environment]
-        return any(count.isdigit() and int(count) > 1 for count in tasks)
+        return any(count.isdigit() and int(count) > 1 for _, count in tasks(environment))
+
+
+def tasks(environment: Mapping[str, str]) -> list[tuple[str, str]]:
+    """Number of this process and of all, by each scheduler that says so.
+
+    Example:
+        >>> tasks({"SLURM_STEP_NUM_TASKS": "8", "SLURM_PROCID": "3"})
+        [('3', '8')]
+    """
+    told = [(environment.get(rank), environment.get(count)) for count, rank in _SCHEDULERS.items()]
+    return [(rank, count) for rank, count in told if rank and count]
 
 
 @contextlib.contextmanager

@@ -15,6 +15,7 @@ import typer
 from vigmm import __version__
 from vigmm.cli.cache import compiled_programs
 from vigmm.cli.fitting import Interrupted
+from vigmm.cli.machines import tasks
 from vigmm.cli.progress import Reporter, reporter
 from vigmm.cli.scoring import accelerators, load_run, open_for, skipped, watched
 from vigmm.core.errors import ConfigError, EmptyError, OutputError
@@ -29,8 +30,6 @@ from vigmm.rundir.prediction import InputPart, PredictionFolder, list_parts
 __all__ = ["predict", "share"]
 
 _SUFFIXES = (".parquet", ".pq")
-# Of a step, which is what srun starts: a batch script that starts none is one process.
-_TASKS = {"SLURM_STEP_NUM_TASKS": "SLURM_PROCID", "OMPI_COMM_WORLD_SIZE": "OMPI_COMM_WORLD_RANK"}
 
 
 def predict(
@@ -120,8 +119,7 @@ def share(part: str | None, environment: Mapping[str, str] = os.environ) -> tupl
     if part is None and jax.distributed.is_initialized():
         return jax.process_index(), jax.process_count()
     if part is None:
-        told = [(environment.get(rank), environment.get(count)) for count, rank in _TASKS.items()]
-        part = next((f"{rank}/{count}" for rank, count in told if rank and count), "0/1")
+        part = next((f"{rank}/{count}" for rank, count in tasks(environment)), "0/1")
     found = re.fullmatch(r"(\d+)/(\d+)", part)
     if found is None or not int(found[1]) < int(found[2]):
         raise ConfigError(f"--part must be I/N with I from 0 to N - 1, such as 0/4, got {part!r}")

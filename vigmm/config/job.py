@@ -92,17 +92,12 @@ class Job:
         objective = Objective(model=self.model, family=self.family, estimator=self.estimator)
         optimizer, train = plan(
             objective, self.optimizer, self.train, self.moves,
-            rows=self.fitted(rows), dim=dim, dtype=self.dtype,
+            rows=self.train.fitted(rows), dim=dim, dtype=self.dtype,
         )  # fmt: skip
         return replace(self, optimizer=optimizer, train=train)
 
     def steps_per_pass(self, *, rows: int, dim: int = 1) -> int:
         """Steps in which each row is read once; held-out rows are read only where rows are streamed."""
-        left = rows if self.train.stream else self.fitted(rows)
+        left = rows if self.train.stream else self.train.fitted(rows)
         batches = None if self.optimizer is None else self.optimizer.batches
         return self.train.sized(left, batches).steps_per_pass(left, dim, self.dtype)
-
-    def fitted(self, rows: int) -> int:
-        """How many of so many rows are not held out, at least one."""
-        held_out = min(round(self.train.holdout * rows), self.train.holdout_rows, max(rows - 1, 0))
-        return max(rows - held_out, 1)

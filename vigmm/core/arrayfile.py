@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import secrets
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,10 +18,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from vigmm.core.errors import ModelFileError
+from vigmm.core.files import replacing
 
-__all__ = ["fill", "leaves", "read_arrays", "read_description", "sweep", "write"]
-
-_TEMPORARY = ".tmp"
+__all__ = ["fill", "leaves", "read_arrays", "read_description", "write"]
 
 
 def write(stem: Path, arrays: Mapping[str, np.ndarray], facts: Mapping[str, Any]) -> None:
@@ -43,8 +40,9 @@ def write(stem: Path, arrays: Mapping[str, np.ndarray], facts: Mapping[str, Any]
     content = to_bytes(ordered)
     described = {**facts, "arrays": _listed(ordered), "sha256": hashlib.sha256(content).hexdigest()}
     text = json.dumps(described, indent=2, ensure_ascii=False) + "\n"
-    _write(stem.with_name(f"{stem.name}.safetensors"), content)
-    _write(stem.with_name(f"{stem.name}.json"), text.encode())
+    for suffix, made in (("safetensors", content), ("json", text.encode())):
+        with replacing(stem.with_name(f"{stem.name}.{suffix}")) as temporary:
+            temporary.write_bytes(made)
 
 
 def read_description(path: Path) -> dict[str, Any]:
@@ -137,12 +135,6 @@ def fill(
     return jax.tree.unflatten(jax.tree.structure(like), made)
 
 
-def sweep(folder: Path) -> None:
-    """Remove what writers that were killed left under temporary names."""
-    for path in folder.glob(f".*{_TEMPORARY}"):
-        path.unlink(missing_ok=True)
-
-
 def _named(tree: Any) -> dict[str, Any]:
     found, _ = jax.tree_util.tree_flatten_with_path(tree)
     return {jax.tree_util.keystr(path, simple=True, separator="."): leaf for path, leaf in found}
@@ -170,22 +162,3 @@ def _read(path: Path) -> bytes:
         ) from error
     except OSError as error:
         raise ModelFileError(f"{path} cannot be read: {error.strerror or error}") from error
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Write atomically: whoever looks sees the old file or the new one, whole."""
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}{_TEMPORARY}")
-    try:
-        with open(temporary, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    if os.name == "posix":  # the rename itself must reach the disk
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)

@@ -45,6 +45,10 @@ class Group:
         rest = array.shape[1:]
         return [np.frombuffer(one, array.dtype).reshape(-1, *rest) for one in raw]
 
+    def counts(self, rows: int) -> list[int]:
+        """How many rows each process has, in order."""
+        return [int(one[0]) for one in self.gather(np.array([rows]))]
+
     def gather_facts(self, facts: Any) -> list[Any]:
         """What all processes have to say, in order; JSON-ready."""
         if self.count == 1:

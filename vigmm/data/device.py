@@ -23,7 +23,16 @@ from vigmm.data.protocol import CHUNK, Index, Source, check_finite, check_weight
 from vigmm.data.sampler import Rows
 from vigmm.math.cipher import MAX_LENGTH, permute
 
-__all__ = ["chosen_rows", "fits", "holdout_index", "holdout_split", "host_rows", "standardised", "to_rows"]
+__all__ = [
+    "chosen_rows",
+    "fits",
+    "holdout_index",
+    "holdout_size",
+    "holdout_split",
+    "host_rows",
+    "standardised",
+    "to_rows",
+]
 
 # Rows whose float64 form stays in a core's cache: twice as fast as a whole chunk.
 _AT_ONCE = 2_048
@@ -168,8 +177,13 @@ def holdout_index(
     """
     require(0 <= fraction < 1, "fraction", ">= 0 and < 1", fraction)
     require(limit is None or limit >= 0, "limit", ">= 0", limit)
-    size = min(round(fraction * n), n - 1)
-    return chosen_rows(n, size if limit is None else min(size, limit), key)
+    return chosen_rows(n, holdout_size(n, fraction, limit), key)
+
+
+def holdout_size(n: int, fraction: float, limit: int | None) -> int:
+    """How many of `n` rows are held out; never all of them."""
+    size = max(min(round(fraction * n), n - 1), 0)
+    return size if limit is None else min(size, limit)
 
 
 def chosen_rows(n: int, size: int, key: Key[Array, ""]) -> Int[np.ndarray, " n_chosen"]:

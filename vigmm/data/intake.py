@@ -178,7 +178,7 @@ class _Mine:
 
     @staticmethod
     def of(count: int, group: Group) -> _Mine:
-        counts = [int(one[0]) for one in group.gather(np.array([count]))]
+        counts = group.counts(count)
         return _Mine(sum(counts[: group.index]), count, sum(counts), group)
 
     def of_these(self, index: Int[np.ndarray, " n"]) -> Int[np.ndarray, " m"]:

@@ -144,7 +144,7 @@ def compute_moments(
     """
     check_rows(source, 1)
     weights = None if weight is None else check_weight(weight, len(source), source.name)
-    counts = [int(one[0]) for one in group.gather(np.array([len(source)]))]
+    counts = group.counts(len(source))
     before = sum(counts[: group.index])
     shift: Float[np.ndarray, " D"] | None = None
     total: _Part | None = None

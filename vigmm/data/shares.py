@@ -12,7 +12,7 @@ from vigmm.core.errors import DataError
 from vigmm.core.processes import Group
 from vigmm.data.protocol import Index, Rows2D, Source, content_fingerprint, place_of
 
-__all__ = ["RowRange", "check_alike", "fingerprint_of", "rows_of", "share_of"]
+__all__ = ["RowRange", "check_alike", "fingerprint_of", "share_of"]
 
 T = TypeVar("T")
 
@@ -108,11 +108,6 @@ def check_alike(source: Source, group: Group) -> None:
                 f"{one['name']}: the files of process {number} have the columns {', '.join(one['columns'])}, "
                 f"those of process 0 have {', '.join(told[0]['columns'])}. Choose the columns that all have"
             )
-
-
-def rows_of(source: Source, group: Group) -> int:
-    """Rows of all processes."""
-    return sum(int(one[0]) for one in group.gather(np.array([len(source)])))
 
 
 def fingerprint_of(source: Source, group: Group) -> str:

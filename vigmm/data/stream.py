@@ -105,7 +105,7 @@ class Stream:
     @functools.cached_property
     def _counts(self) -> list[int]:
         """Rows of every process."""
-        return [int(one[0]) for one in self.group.gather(np.array([len(self.source)]))]
+        return self.group.counts(len(self.source))
 
     @property
     def num_rows(self) -> int:

@@ -149,7 +149,7 @@ def make_plan(job: Job, table: Table, devices: Devices, *, read_rate: float = RE
     require(count <= devices.count, "train.devices", f"<= {devices.count}, the devices of the plan", count)
     if count != devices.count:
         devices = dataclasses.replace(devices, shape=(count,))
-    fitted = job.fitted(table.rows)
+    fitted = job.train.fitted(table.rows)
     streamed, why = _streamed(job, table, fitted, devices)
     asked = dataclasses.replace(job, train=dataclasses.replace(job.train, stream=streamed))
     job = asked.resolved(rows=table.rows, dim=table.columns)

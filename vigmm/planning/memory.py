@@ -83,15 +83,15 @@ def on_devices(
     dim, count, width = table.columns, devices.count, np.dtype(job.dtype).itemsize
     streamed = bool(job.train.stream)
     row = width * (dim + 1)
-    held = table.rows - job.fitted(table.rows)
-    sample = sample_size(job.train, job.moves, rows=job.fitted(table.rows), dim=dim, dtype=job.dtype)
+    held = table.rows - job.train.fitted(table.rows)
+    sample = sample_size(job.train, job.moves, rows=job.train.fitted(table.rows), dim=dim, dtype=job.dtype)
     backend = {"h100": "gpu", "v5e": "tpu", None: "cpu"}[devices.figures.compiled]
     found = {
         "portions" if streamed else "rows": (PORTIONS if streamed else 1) * row * -(-resident // count),
         "state and prior": kept.state + kept.prior,
         "held-out rows": row * held,
         # The start and the search look at it; where there are few rows it is all of them.
-        "sample": row * sample if streamed or sample < job.fitted(table.rows) or count > 1 else 0,
+        "sample": row * sample if streamed or sample < job.train.fitted(table.rows) or count > 1 else 0,
         "batch": row * step.rows_per_device if step.rows < resident else 0,
         "tiles": working(job, dim, step.rows_per_device, method, backend),
     }

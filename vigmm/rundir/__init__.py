@@ -1,6 +1,6 @@
 """Run folders: what a run leaves on disk, and reading it back."""
 
-from vigmm.rundir.files import appearing, plain, sweep, write_json, write_text
+from vigmm.rundir.files import appearing, plain, write_json, write_text
 from vigmm.rundir.folder import CHECKPOINTS, CONFIG, MANIFEST, RunFolder, read_manifest, read_summary
 from vigmm.rundir.lock import locked
 
@@ -14,7 +14,6 @@ __all__ = [
     "plain",
     "read_manifest",
     "read_summary",
-    "sweep",
     "write_json",
     "write_text",
 ]

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import glob
 import json
 import math
-import os
-import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,8 +12,9 @@ from typing import Any
 import numpy as np
 
 from vigmm.core.errors import OutputError
+from vigmm.core.files import replacing
 
-__all__ = ["appearing", "plain", "sweep", "write_json", "write_text"]
+__all__ = ["appearing", "plain", "write_json", "write_text"]
 
 
 @contextmanager
@@ -32,26 +30,15 @@ def appearing(path: Path, *, overwrite: bool = True) -> Iterator[Path]:
         raise OutputError(f"{path} is a folder; name a file")
     if path.exists() and not overwrite:
         raise OutputError(f"{path} already exists; choose another name, or add --overwrite to replace it")
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
-        yield temporary
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
+        with replacing(path) as temporary:
+            yield temporary
     except OSError as error:
         if isinstance(error, OutputError):
             raise
         raise OutputError(
             f"{path} cannot be written: {error.strerror or error}; choose another place"
         ) from error
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def sweep(path: Path) -> None:
-    """Remove what processes that were killed left of a file; nobody else may be writing it."""
-    for temporary in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
-        temporary.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -16,9 +16,10 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from vigmm.core.errors import DataError, OutputError
+from vigmm.core.files import sweep
 from vigmm.data.remote import AnyFile, state_of
 from vigmm.rundir.assignments import SKIPPED
-from vigmm.rundir.files import sweep, write_json
+from vigmm.rundir.files import write_json
 
 __all__ = ["RECORD", "InputPart", "PredictionFolder", "list_parts"]
 
@@ -140,7 +141,7 @@ class PredictionFolder:
                 out.parent.mkdir(parents=True, exist_ok=True)
             except OSError as error:
                 raise OutputError(f"cannot make {out.parent}: {error.strerror or error}") from error
-            sweep(out)
+            sweep(out.parent, out.name)
         return [one for one in parts if not (self.path / one.out).exists()]
 
     def rows(self, parts: Sequence[InputPart]) -> tuple[int, int]:
@@ -170,7 +171,7 @@ class PredictionFolder:
             except OutputError:
                 if _read(self.path) != record:
                     raise
-        sweep(self.path / RECORD)
+        sweep(self.path, RECORD)
         return int(record["rows"])
 
 
@@ -247,7 +248,7 @@ def _remove(path: Path, record: dict[str, Any]) -> None:
     for out in outs:
         if ".." not in out.parts:
             out.unlink(missing_ok=True)
-            sweep(out)
+            sweep(out.parent, out.name)
     for folder in sorted(below, reverse=True):
         with contextlib.suppress(OSError):  # something else is in it
             folder.rmdir()

@@ -20,6 +20,7 @@ import numpy as np
 
 from vigmm.core import arrayfile
 from vigmm.core.errors import ModelFileError, OutputError
+from vigmm.core.files import sweep
 from vigmm.core.processes import ALONE, Group
 from vigmm.core.struct import require, spec
 
@@ -107,7 +108,7 @@ class Checkpoints:
         folder = self.folder
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            arrayfile.sweep(self.folder)
+            sweep(self.folder)
         except OSError as error:
             raise OutputError(
                 f"{folder}: checkpoints cannot be written here: {error.strerror or error}; "
@@ -144,8 +145,9 @@ class Checkpoints:
 
     def latest(self, phase: str) -> Saved | None:
         """The last whole checkpoint of a phase, if there is one; the same for all processes."""
-        found = next((path for path in reversed(self._of(phase)) if _whole(path)), None)
-        name = self._group.gather_facts(None if found is None else found.name)[0]
+        # The first process looks, and says which: what it passes over may look whole to another.
+        whole = (path.name for path in reversed(self._of(phase)) if _whole(path))
+        name = self._group.gather_facts(next(whole, None) if self._group.first else None)[0]
         if name is None:
             return None
         described, arrays = _contents(self.folder / name)

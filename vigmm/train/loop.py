@@ -12,6 +12,7 @@ from vigmm.core import rng
 from vigmm.core.outcome import Outcome
 from vigmm.core.struct import require, spec
 from vigmm.core.typing import PRNGKey
+from vigmm.data.device import holdout_size
 from vigmm.data.feed import Feed, Portion, TrainingData, open_feed
 from vigmm.data.sampler import Minibatch, Rows
 from vigmm.estimators import Objective
@@ -134,6 +135,10 @@ class Train:
         if batches is None:
             return self
         return dataclasses.replace(self, batch_size=max(self.batch_size, -(-rows // batches)))
+
+    def fitted(self, rows: int) -> int:
+        """How many of so many rows are not held out, at least one."""
+        return max(rows - holdout_size(rows, self.holdout, self.holdout_rows), 1)
 
     def portion(self, dim: int, dtype: Any) -> int:
         """Rows of a stream's portion: what `portion_mb` holds, and at least a batch.
