@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import random
-import resource
 import signal
 import subprocess
 import sys
@@ -19,6 +18,13 @@ pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
 COMMAND = str(Path(sys.executable).with_name("vigmm"))
 KILLS = 30
+# A process that sets the limit and becomes the command: set between fork and exec, it would fork the tests'
+# process, which has the threads of JAX.
+SMALL_FILES = """
+import os, resource, sys
+resource.setrlimit(resource.RLIMIT_FSIZE, (4_000, 4_000))
+os.execv(sys.argv[1], sys.argv[1:])
+"""
 CONFIG = """
 data: {{path: {data}}}
 model: {{num_components: 6}}
@@ -118,11 +124,12 @@ def test_a_full_disk_is_an_error_and_the_last_checkpoint_stays(place):
     process.wait()
     before = {path.name: path.read_bytes() for path in saved.iterdir() if not path.name.startswith(".")}
 
-    def small() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (4_000, 4_000))
-
     done = subprocess.run(
-        words, capture_output=True, text=True, timeout=500, env=environment(place), preexec_fn=small
+        [sys.executable, "-c", SMALL_FILES, *words],
+        capture_output=True,
+        text=True,
+        timeout=500,
+        env=environment(place),
     )
     assert done.returncode == 4, done.stderr
     assert "cannot be written" in done.stderr
