@@ -10,6 +10,7 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 from jaxtyping import Float
 
 from vigmm.begun import Begun, First
@@ -176,10 +177,11 @@ def _fit(recipe: _Recipe, source: Source, weight: Float[np.ndarray, " N"] | None
     standardizer, scale = seen.standardizer, _data_scale(seen)
     optimizer, config = _planned(recipe, rows, source.dim)
     portion = config.portion(source.dim, dtype) if config.stream else None
+    layout = over_devices(config.devices, group)
     intake = take_in(
         source, seen, dtype=dtype, holdout=config.holdout, most_held=config.holdout_rows, portion=portion,
         sample=sample_size(config, recipe.moves, rows=rows, dim=source.dim, dtype=dtype),
-        key=root, weight=weight, layout=over_devices(config.devices, group),
+        key=root, weight=weight, layout=layout,
     )  # fmt: skip
     data, held = intake.data, intake.held
     memory.check(objective, optimizer)
@@ -196,7 +198,10 @@ def _fit(recipe: _Recipe, source: Source, weight: Float[np.ndarray, " N"] | None
     key = rng.stream(root, "start")
     first = begun.first(model, prior_of)
     if first is None:
-        first = _searched(recipe, intake, standardizer, prior_of, root, total_weight, clock, progress, hands)
+        first = _searched(
+            recipe, intake, standardizer, prior_of, root, total_weight, clock, progress, hands,
+            mesh=layout.own if layout else None,
+        )  # fmt: skip
         if config.stream:
             audit = shuffle_audit(source)
             first.notes["shuffle"] = audit.to_dict()
@@ -296,6 +301,7 @@ def _searched(
     clock: Clock,
     progress: Progress | None,
     hands: _Hands,
+    mesh: Mesh | None,
 ) -> First:
     """Where training begins: a start, and the components that the search finds a use for."""
     model = recipe.objective.model
@@ -304,7 +310,7 @@ def _searched(
     filled = rows.filled() if model.missing else rows
     origin = Origin(
         index=intake.index, num_rows=intake.num_rows, center=standardizer.center, scale=standardizer.scale,
-        load=load,
+        load=load, mesh=mesh,
     )  # fmt: skip
     key = rng.stream(root, "start")
     started = recipe.start.first(surrogate, prior_of(surrogate), filled, key, origin)

@@ -31,8 +31,10 @@ from vigmm.train import (
     Origin,
     RandomStart,
     Train,
+    placement,
     settle,
 )
+from vigmm.train.starts import contest as contests
 from vigmm.train.starts.contest import Contest, _held, compete, num_lanes, rounds
 from vigmm.train.starts.kmeans import Partition
 from vigmm.train.starts.seeding import kmeans, lloyd, parallel_seeds, plus_plus_seeds, random_seeds
@@ -172,11 +174,34 @@ def test_rounds_halve():
     assert num_lanes(SMALL, 10) in (1, 4)
 
 
+def test_devices_share_the_contest_and_come_to_the_same_result(problem, monkeypatch):
+    devices = 3  # five contenders do not divide into three
+    start = KMeansStart(rows=300, restarts=5, steps=30, batch_size=100)
+    arguments = (problem.model, problem.prior, problem.data, rng.root_key(4))
+    one = start.first(*arguments)
+    widths = []
+
+    def watched(function, mesh):
+        widths.append(mesh.size)
+        return placement.abreast(function, mesh)
+
+    monkeypatch.setattr(contests, "abreast", watched)
+    many = start.first(*arguments, Origin(mesh=placement.over_devices(devices).own))
+    assert set(widths) == {devices}, "the contenders were not spread"
+    np.testing.assert_allclose(
+        many.notes["standardised_elbo_per_row"], one.notes["standardised_elbo_per_row"], rtol=2e-6
+    )
+    assert many.notes["agreement"] == one.notes["agreement"]
+    for found, want in zip(jax.tree.leaves(many.params), jax.tree.leaves(one.params), strict=True):
+        assert len(found.devices()) == 1
+        np.testing.assert_allclose(found, want, rtol=2e-5, atol=2e-5)
+
+
 def test_the_cost_does_not_depend_on_the_number_of_rows(problem):
     shape = functools.partial(jax.ShapeDtypeStruct, dtype=jnp.float32)
     contest, partition = Contest(rows=300, restarts=2, steps=20, batch_size=512), Partition(True, 10)
     data = Rows(x=shape((10_000_000, 2)), weight=shape((10_000_000,)))
-    held = functools.partial(_held, contest, partition, problem.model, lanes=1)
+    held = functools.partial(_held, contest, partition, problem.model, lanes=1, mesh=None)
     made = jax.make_jaxpr(held)(problem.prior, data, rng.root_key(0))
     shapes = [var.aval.shape for eqn in _equations(made.jaxpr) for var in eqn.outvars]
     # Everything that is computed has the size of the subsample, at most.

@@ -6,13 +6,16 @@ gradient per step. The batch of a step is the same rows as on one device. Each d
 has, and hands them on so that all have equally many (one reduce-scatter of B x D numbers, where each number
 comes from one device only); a batch that is all rows stays where it is. So the result does not depend on the
 number of devices beyond the order in which sums are rounded.
+
+What has no need of all rows, such as the contest of restarts on a subsample, is spread the other way: the
+rows are on every device, and each has its share of the work (`alike` and `abreast`).
 """
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import jax
@@ -35,6 +38,8 @@ __all__ = [
     "OverDevices",
     "Placed",
     "Spread",
+    "abreast",
+    "alike",
     "everywhere",
     "on_host",
     "over_devices",
@@ -199,6 +204,12 @@ class OverDevices:
     mesh: Mesh
     group: Group = ALONE
 
+    @property
+    def own(self) -> Mesh | None:
+        """This process's devices, for work that every process does alike; None for one device."""
+        mine = self.mesh.local_devices
+        return _mesh_of(mine) if len(mine) > 1 else None
+
     def shares(self, rows: int) -> DeviceShares:
         """For so many rows of this process; to be called by all processes alike."""
         local = self.mesh.size // self.group.count
@@ -239,7 +250,11 @@ def over_devices(count: int | None, group: Group = ALONE) -> OverDevices | None:
         require(local * group.count == most, "train.devices", "equally many in each process", local)
     elif count == 1:
         return None
-    return OverDevices(Mesh(np.array(devices[:count]), (AXIS,), axis_types=(AxisType.Auto,)), group)
+    return OverDevices(_mesh_of(devices[:count]), group)
+
+
+def _mesh_of(devices: Sequence[jax.Device]) -> Mesh:
+    return Mesh(np.array(devices), (AXIS,), axis_types=(AxisType.Auto,))
 
 
 def spread(function: F, mesh: Mesh | None, *, rows: int) -> F:
@@ -261,6 +276,44 @@ def spread(function: F, mesh: Mesh | None, *, rows: int) -> F:
         whole, share = (PartitionSpec(*axes) for axes in ((), (AXIS,)))  # type: ignore[no-untyped-call]
         specs = tuple(share if i == rows else whole for i in range(len(args)))
         return jax.shard_map(inside, mesh=mesh, in_specs=specs, out_specs=whole, check_vma=False)(*args)
+
+    made: Any = shared
+    found: F = made
+    return found
+
+
+def alike(function: F, mesh: Mesh | None) -> F:
+    """`function` on every device of a mesh, with the same arguments and the same results.
+
+    Args:
+        function: of positional arguments; where it calls `abreast`, the devices share the work.
+        mesh: the devices; None for `function` itself.
+    """
+    if mesh is None:
+        return function
+    whole = PartitionSpec()  # type: ignore[no-untyped-call]
+    made: Any = jax.shard_map(function, mesh=mesh, in_specs=whole, out_specs=whole, check_vma=False)
+    found: F = made
+    return found
+
+
+def abreast(function: F, mesh: Mesh | None) -> F:
+    """`function` of stacks, inside `alike`: each device has its stretch of them, and all get all results.
+
+    Args:
+        function: of arrays with a leading axis, to such arrays; one part at a time.
+        mesh: the devices, whose number divides the leading axis; None for `function` itself.
+    """
+    if mesh is None:
+        return function
+
+    def shared(*args: Any) -> Any:
+        def part(leaf: Array) -> Array:
+            size = leaf.shape[0] // mesh.size
+            return lax.dynamic_slice_in_dim(leaf, lax.axis_index(AXIS) * size, size)
+
+        mine = function(*jax.tree.map(part, args))
+        return jax.tree.map(lambda leaf: lax.all_gather(leaf, AXIS, tiled=True), mine)
 
     made: Any = shared
     found: F = made

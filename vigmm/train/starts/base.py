@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 import numpy as np
+from jax.sharding import Mesh
 from jaxtyping import Float, Int
 
 from vigmm.core.typing import PRNGKey
@@ -47,6 +48,7 @@ class Origin:
         center: subtracted from each column; None for the prior's frame.
         scale: then divided by; None for the prior's frame.
         load: reads a saved posterior from a path; None where only a posterior in memory will do.
+        mesh: devices of this process that contenders may be spread over; None for one device.
     """
 
     index: Int[np.ndarray, " n"] | None = None
@@ -54,6 +56,7 @@ class Origin:
     center: Float[np.ndarray, " D"] | None = None
     scale: Float[np.ndarray, " D"] | None = None
     load: Callable[[str], Any] | None = None
+    mesh: Mesh | None = None
 
     def frame(self, prior: Prior) -> tuple[Float[np.ndarray, " D"], Float[np.ndarray, " D"]]:
         """Centre and scale of the standardised rows."""

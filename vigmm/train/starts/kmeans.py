@@ -76,7 +76,7 @@ class KMeansStart:
     ) -> Started:
         """The winner of the contest."""
         partition = Partition(spread=True, iterations=self.lloyd)
-        return hold(_contest(self), partition, model, prior, data, rng.stream(key, "contest"))
+        return hold(_contest(self), partition, model, prior, data, rng.stream(key, "contest"), origin)
 
 
 @spec
@@ -106,7 +106,7 @@ class RandomStart:
     ) -> Started:
         """The winner of the contest."""
         partition = Partition(spread=False, iterations=0)
-        return hold(_contest(self), partition, model, prior, data, rng.stream(key, "contest"))
+        return hold(_contest(self), partition, model, prior, data, rng.stream(key, "contest"), origin)
 
 
 def _contest(start: KMeansStart | RandomStart) -> Contest:
