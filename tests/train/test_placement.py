@@ -20,7 +20,7 @@ from vigmm.data.sampler import Minibatch, Rows
 from vigmm.data.stream import Stream
 from vigmm.train import step as steps
 from vigmm.train import train
-from vigmm.train.placement import over_devices, spread
+from vigmm.train.placement import Spread, over_devices, spread
 
 N = 599
 ALL = rows(0, 600)
@@ -43,10 +43,12 @@ def test_one_device_needs_no_layout_and_too_many_are_refused():
 
 
 @pytest.mark.parametrize("n", [N, 600, 5])
-@pytest.mark.parametrize("size", [100, 1_000])
-def test_devices_share_the_batch_of_one_device(layout, n, size):
+@pytest.mark.parametrize(("size", "crowded"), [(100, False), (100, True), (1_000, False)])
+def test_devices_share_the_batch_of_one_device(layout, n, size, crowded, monkeypatch):
     sampler, key = Minibatch(size), rng.root_key(1)
     placed = layout.place(ALL[:n], HEAVY[:n])
+    if crowded:  # room for a fourth of the batch, which some device always has more of
+        monkeypatch.setattr(Spread, "room", -(-sampler.rows_per_batch(n) // 4))
     one = Rows(x=jnp.asarray(ALL[:n]), weight=jnp.asarray(HEAVY[:n]))
     pick = placed.where.sampler(sampler).pick
 
@@ -63,6 +65,20 @@ def test_devices_share_the_batch_of_one_device(layout, n, size):
         expected = batch.weight @ batch.x, jnp.sum(batch.weight), batch.weight**2 @ batch.x**2
         for found, right in zip(shared(placed.rows, step), expected, strict=True):
             np.testing.assert_allclose(found, right, rtol=2e-5, atol=1e-3)
+
+
+def test_there_is_room_for_nearly_every_batch(layout):
+    """Four standard deviations of a hypergeometric number: less than one batch in a thousand has no room."""
+    sampler, counts = Minibatch(400), (1_000, 1_000, 1_000, 997)
+    room = Spread(sampler, counts).room
+    assert 100 < room <= 140
+    steps = np.arange(2_000)
+    index, times = jax.jit(jax.vmap(lambda step: sampler.places(3_997, rng.root_key(0), step)))(steps)
+    owner = np.searchsorted(np.cumsum(counts), np.asarray(index), side="right")
+    taken = np.asarray(times) > 0
+    most = np.max([((owner == device) & taken).sum(1) for device in range(4)], axis=0)
+    assert most.max() > 115, "the numbers differ by chance"
+    assert (most > room).mean() < 2e-3
 
 
 def test_what_is_placed_is_all_rows(layout):

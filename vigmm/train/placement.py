@@ -2,10 +2,10 @@
 
 Every device runs the same compiled steps on its own rows (`jax.shard_map`), and where a step sums over rows
 the sums are added up over the devices (`vigmm.core.axes`): one reduction of the size of the statistics or the
-gradient per step. The batch of a step is the same rows as on one device. Each device takes those that it
-has, and hands them on so that all have equally many (one reduce-scatter of B x D numbers, where each number
-comes from one device only); a batch that is all rows stays where it is. So the result does not depend on the
-number of devices beyond the order in which sums are rounded.
+gradient per step. The batch of a step is the same rows as on one device: each device takes those of them that
+it has, of which there is room for some more than its part. In the rare step in which one device has more than
+that, rows are handed on so that all have equally many. So the result does not depend on the number of devices
+beyond the order in which sums are rounded.
 
 What has no need of all rows, such as the contest of restarts on a subsample, is spread the other way: the
 rows are on every device, and each has its share of the work (`alike` and `abreast`).
@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
@@ -78,25 +79,48 @@ class Spread:
         if self.inner.steps_per_epoch(n) == 1:
             return Batch(x=data.x, weight=data.weight)
         index, times = self.inner.places(n, key, step)
-        fill = -len(index) % shares
-        index, times = jnp.pad(index, (0, fill)), jnp.pad(times, (0, fill))
+        here = lax.axis_index(AXIS)
         ends = np.cumsum(self.counts)
         owner = jnp.searchsorted(jnp.asarray(ends, index.dtype), index, side="right")
-        mine = owner == lax.axis_index(AXIS)
-        first = jnp.asarray(ends - self.counts, index.dtype)[lax.axis_index(AXIS)]
-        place = jnp.where(mine, index - first, 0)
-        x = jnp.where(mine[:, None], data.x[place], jnp.zeros((), data.x.dtype))
-        used = mine & (times > 0)
-        weight = jnp.where(used, data.weight[place] * times.astype(data.weight.dtype), 0)
-        # Every row has one owner: sums over devices are that row, to the bit.
-        return Batch(x=_share(x), weight=_share(weight))
+        mine = (owner == here) & (times > 0)
+        place = jnp.where(mine, index - jnp.asarray(ends - self.counts, index.dtype)[here], 0)
+        weight = jnp.where(mine, data.weight[place] * times.astype(data.weight.dtype), 0)
+        room = self.room
+
+        def kept() -> Batch:
+            (found,) = jnp.nonzero(mine, size=room, fill_value=len(mine))
+            at = place.at[found].get(mode="fill", fill_value=0)
+            return Batch(x=data.x[at], weight=weight.at[found].get(mode="fill", fill_value=0))
+
+        def handed_on() -> Batch:
+            x = jnp.where(mine[:, None], data.x[place], jnp.zeros((), data.x.dtype))
+            return Batch(x=_share(x, shares, room), weight=_share(weight, shares, room))
+
+        most = lax.pmax(jnp.sum(mine, dtype=jnp.int32), AXIS)  # type: ignore[no-untyped-call]
+        batch: Batch = lax.cond(most <= room, kept, handed_on)
+        return batch
+
+    @property
+    def room(self) -> int:
+        """Rows of each device's batch: four standard deviations more than what is expected of a device.
+
+        The rows of a batch are drawn without replacement, so their number on a device is hypergeometric.
+        """
+        n, most = sum(self.counts), max(self.counts)
+        size = self.inner.rows_per_batch(n)
+        share = most / n
+        variance = size * share * (1 - share) * (n - size) / max(n - 1, 1)
+        return min(math.ceil(size * share + 4 * math.sqrt(variance)), size, most)
 
 
-def _share(values: Array) -> Array:
+def _share(values: Array, shares: int, room: int) -> Array:
+    """This device's part of rows of which every one is on one device, and 0 on all others: to the bit."""
+    size = -(-len(values) // shares)
+    filled = jnp.pad(values, [(0, size * shares - len(values))] + [(0, 0)] * (values.ndim - 1))
     shared: Array = lax.psum_scatter(  # type: ignore[no-untyped-call]
-        values, AXIS, scatter_dimension=0, tiled=True
+        filled, AXIS, scatter_dimension=0, tiled=True
     )
-    return shared
+    return jnp.pad(shared, [(0, room - size)] + [(0, 0)] * (values.ndim - 1))
 
 
 @dataclasses.dataclass(frozen=True)
