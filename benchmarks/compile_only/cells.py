@@ -84,8 +84,12 @@ def build(cell: Cell, devices: list[Any]) -> Problem:
     """The step and its arguments, as shapes on `devices`."""
     dim, num = cell.dim, cell.components
     family_type, estimator_type, optimizer = METHODS[cell.method]
-    shared = cell.placement == "shared"
-    rows_read = shape((cell.batch // cell.devices if shared else cell.batch, dim), None)
+    sampler: Any = Minibatch(cell.batch)
+    read = cell.batch
+    if shared := cell.placement == "shared":
+        sampler = Spread(sampler, (cell.rows // cell.devices,) * cell.devices)
+        read = sampler.room if cell.batch < cell.rows else cell.rows // cell.devices
+    rows_read = shape((read, dim), None)
     # What the engine would choose there; left alone it would choose for where the program is traced.
     tile = cell.tile or choose_tile(rows_read, num * dim, backend="tpu" if cell.target == "v5e" else "gpu")
     model, family, estimator = Mixture(num_components=num), family_type(), estimator_type(tile=tile)
@@ -110,9 +114,6 @@ def build(cell: Cell, devices: list[Any]) -> Problem:
         rows,
         shape((), everywhere, jnp.int32),
     )
-    sampler: Any = Minibatch(cell.batch)
-    if shared:
-        sampler = Spread(sampler, (cell.rows // cell.devices,) * cell.devices)
     step = functools.partial(steps.step, objective, rule, sampler)
     function = spread(step, mesh if shared else None, rows=2)
     return Problem(jax.jit(function, donate_argnums=0), arguments, _floor(cell, state, prior))

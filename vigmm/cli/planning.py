@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from typing import Any
 
 import typer
 from rich.table import Table as Grid
 
-from vigmm.cli.tables import page
+from vigmm.cli.tables import page, print_json
 from vigmm.config import Job, load_job, path_of
 from vigmm.core.errors import ConfigError, DataError, SpecError
 from vigmm.data.sources import resolve
@@ -63,7 +62,7 @@ def plan(
         answer = as_dict(made)
         if scaling:
             answer["scaling"] = [dataclasses.asdict(one) for one in scaled]
-        typer.echo(json.dumps(answer))
+        print_json(answer)
         return
     lines = _lines(made, READ_RATE if read_rate is None else read_rate * 1e6, given=read_rate is not None)
     width = max(len(head) for head, _ in lines) + 2
@@ -100,6 +99,7 @@ def _table(job: Job, rows: int | None, columns: int | None) -> Table:
         source.dim if columns is None else columns,
         source.dtype.name,
         resolve(job.data.path, job.data.kind)[0],
+        getattr(source, "kept_bytes", None),
     )
 
 
@@ -121,7 +121,7 @@ def _lines(made: Plan, read_rate: float, *, given: bool) -> list[tuple[str, str]
         ("Device memory", f"about {_bytes(sum(made.device.values()))}{most}: {_parts(made.device)}"),
         ("Host memory", f"about {_bytes(sum(made.host.values()))} above imports: {_parts(made.host)}"),
         ("Steps", f"{made.steps_per_pass:,} in a pass, at most {made.steps:,} in all"),
-        ("Batch", f"{step.rows:,} rows, {step.rows_per_device:,} on each device"),
+        ("Batch", f"{step.rows:,} rows, room for {step.rows_per_device:,} on each device"),
         ("At least", f"{_bytes(step.floor_bytes)} and {_flop(step.floor_flops)} a step and device"),
     ]
     if made.ratio is not None:
@@ -129,10 +129,8 @@ def _lines(made: Plan, read_rate: float, *, given: bool) -> list[tuple[str, str]
         text = f"{_bytes(step.bytes)} ({moved:.3g}x) and {_flop(step.flops)} ({computed:.3g}x), {SOURCE}"
         lines.append(("Compiled", text))
     if count > 1:
-        text = f"{_bytes(step.reduced_bytes)} added up"
-        if step.shared_bytes:
-            text += f", {_bytes(step.shared_bytes)} of rows handed on"
-        lines.append(("Exchange", f"{text} a step: {_time(step.exchange)} at {one.link / 1e9:.0f} GB/s"))
+        text = f"{_bytes(step.reduced_bytes)} added up a step: {_time(step.exchange)}"
+        lines.append(("Exchange", f"{text} at {one.link / 1e9:.0f} GB/s"))
     parts = {"arithmetic": step.compute, "memory": step.memory}
     parts |= {"starting kernels": step.start} if step.start else {}
     parts |= {"exchange": step.exchange} if count > 1 else {}
@@ -161,7 +159,6 @@ def _grid(scaled: list[Scaled]) -> Grid:
         "picked",
         "efficiency",
         "added up",
-        "handed",
     )
     for head in heads:
         grid.add_column(head, justify="right", no_wrap=True)
@@ -169,7 +166,7 @@ def _grid(scaled: list[Scaled]) -> Grid:
         grid.add_row(
             f"{one.devices}", f"{one.rows:,}", f"{one.batch:,}", _time(one.whole),
             f"{one.whole_efficiency:.0%}", _time(one.picked), f"{one.picked_efficiency:.0%}",
-            _time(one.reduced), _time(one.handed),
+            _time(one.reduced),
         )  # fmt: skip
     return grid
 

@@ -15,7 +15,7 @@ from vigmm.core.struct import require, spec, state
 from vigmm.core.typing import Batch
 from vigmm.math.cipher import permute
 
-__all__ = ["Minibatch", "Rows", "Sampler"]
+__all__ = ["Minibatch", "Rows", "Sampler", "counted"]
 
 
 @state
@@ -142,10 +142,7 @@ class Minibatch:
         # The cipher never leaves the range, so the gather needs no bounds handling.
         x = data.x.at[index].get(mode="promise_in_bounds")
         weight = data.weight.at[index].get(mode="promise_in_bounds")
-        # Not a product: weight 0 must not meet a weight that is infinite.
-        return Batch(
-            x=x, weight=jnp.where(times > 0, weight * times.astype(weight.dtype), jnp.zeros_like(weight))
-        )
+        return Batch(x=x, weight=counted(weight, times))
 
     def places(
         self, n: int, key: Key[Array, ""], step: Int[Array, ""] | int
@@ -161,3 +158,9 @@ class Minibatch:
         position = jnp.minimum(start + offset, n - 1)
         index = permute(position, n, jax.random.fold_in(key, epoch if self.reshuffle else 0))
         return index, jnp.where(offset < size, steps, 0).astype(jnp.int32)
+
+
+def counted(weight: Float[Array, " B"], times: Int[Array, " B"]) -> Float[Array, " B"]:
+    """Weights of rows that count so many times; 0 for padding, whatever its weight."""
+    # Not a product: 0 must not meet a weight that is infinite.
+    return jnp.where(times > 0, weight * times.astype(weight.dtype), jnp.zeros_like(weight))

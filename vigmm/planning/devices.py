@@ -186,10 +186,6 @@ class Devices:
         """
         return 2.0 * self._ring(size)
 
-    def scatter_seconds(self, size: float) -> float:
-        """Time of one reduce-scatter, which is half of an all-reduce."""
-        return self._ring(size)
-
     def _ring(self, size: float) -> float:
         one = self.figures
         inner = min(self.count, one.joined)

@@ -24,10 +24,10 @@ PROGRAMS = 180 * 2**20
 _FIRST_PROGRAMS = 120 * 2**20  # before the program of the steps is compiled
 # Chunks of a stream, as they are stored and in float64: in the reader's thread and in that of the survey, and
 # what the allocators of both keep of them. Measured with 8 and 32 columns.
-_CHUNKS = 5
-# What a source of tables keeps of the pieces that it opened (`vigmm.data.parts`), and what Arrow's allocator
-# keeps of their making: measured as 1.4 times.
-_PIECES, _ALLOCATOR = 1 << 28, 1.4
+_CHUNKS = 6
+# What a source of tables keeps of the pieces that it opened (`vigmm.data.parts`) where it was not asked, and
+# what Arrow's allocator keeps of their making: measured as 1.4 times.
+_PIECES, _ALLOCATOR = 1 << 26, 1.4
 _KEEPS_PIECES = ("parquet", "arrow", "csv", "hdf5", "zarr", "anndata")
 
 
@@ -41,6 +41,7 @@ class Table:
         columns: D.
         dtype: type of the numbers in the file.
         kind: a row of `vigmm.data.sources.SOURCES`, where it is known.
+        opened: bytes that opened pieces of the files hold at most, where it is known.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Table:
     columns: int
     dtype: str = "float32"
     kind: str | None = None
+    opened: int | None = None
 
 
 class InStep(Protocol):
@@ -65,7 +67,7 @@ class InStep(Protocol):
 
     @property
     def shared_bytes(self) -> float:
-        """Rows of a batch that devices hand on to each other."""
+        """Set aside for the rows of a batch, should one device have too many of them."""
         ...
 
 
@@ -109,9 +111,7 @@ def on_host(
     there = {name: size * devices.count for name, size in device.items()} if here else {}
     always = {
         "row numbers": 0 if streamed else 2 * 8 * resident,
-        "pieces of files": (
-            int(_ALLOCATOR * min(_PIECES, table.rows * dim * stored)) if table.kind in _KEEPS_PIECES else 0
-        ),
+        "pieces of files": int(_ALLOCATOR * _opened(table)),
     }
     chunk = CHUNK * dim * (2 * stored + 3 * 8)  # as it is stored, and in float64
     row = width * (dim + 1)
@@ -125,3 +125,11 @@ def on_host(
         running["chunks being read"] = _CHUNKS * chunk
     largest = max(coming, running, key=lambda found: sum(found.values()))
     return {name: size for name, size in largest.items() if size}
+
+
+def _opened(table: Table) -> int:
+    """Bytes of opened pieces."""
+    if table.opened is not None:
+        return table.opened
+    whole = table.rows * table.columns * np.dtype(table.dtype).itemsize
+    return min(_PIECES, whole) if table.kind in _KEEPS_PIECES else 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 
 from vigmm.planning.devices import Devices
@@ -24,7 +23,6 @@ class Scaled:
         whole: seconds of a step that reads all rows of its portion, where they lie.
         picked: seconds of a step whose batch is picked out of all rows.
         reduced: seconds of adding up, in both.
-        handed: seconds of handing rows on, in the second.
         whole_efficiency: seconds of one device by those of so many.
         picked_efficiency: the same of picked batches.
     """
@@ -35,7 +33,6 @@ class Scaled:
     whole: float
     picked: float
     reduced: float
-    handed: float
     whole_efficiency: float
     picked_efficiency: float
 
@@ -47,7 +44,7 @@ def weak_scaling(plan: Plan, *, most: int = MOST) -> list[Scaled]:
         plan: of a run on some devices.
         most: the most devices.
     """
-    mine = plan.step.rows_per_device
+    mine = -(-plan.step.rows // plan.devices.count)
     held = -(-plan.table.rows // plan.devices.count)
     found: list[Scaled] = []
     count = 1
@@ -66,7 +63,6 @@ def weak_scaling(plan: Plan, *, most: int = MOST) -> list[Scaled]:
                 whole=whole.seconds,
                 picked=picked.seconds,
                 reduced=whole.exchange,
-                handed=picked.exchange - whole.exchange,
                 whole_efficiency=1.0 if first is None else first.whole / whole.seconds,
                 picked_efficiency=1.0 if first is None else first.picked / picked.seconds,
             )
@@ -86,8 +82,3 @@ def _shape(count: int, *, torus: bool) -> tuple[int, ...]:
         return (count,)
     side = 1 << ((count.bit_length() - 1) // 2)
     return (side, count // side)
-
-
-def table(scaled: list[Scaled]) -> list[dict[str, float]]:
-    """JSON-ready."""
-    return [dataclasses.asdict(one) for one in scaled]

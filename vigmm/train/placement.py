@@ -31,7 +31,7 @@ from vigmm.core.processes import ALONE, Group
 from vigmm.core.struct import require, spec
 from vigmm.core.typing import Batch
 from vigmm.data.feed import Feed, Resident
-from vigmm.data.sampler import Minibatch, Rows
+from vigmm.data.sampler import Minibatch, Rows, counted
 
 __all__ = [
     "AXIS",
@@ -79,21 +79,22 @@ class Spread:
         if self.inner.steps_per_epoch(n) == 1:
             return Batch(x=data.x, weight=data.weight)
         index, times = self.inner.places(n, key, step)
-        here = lax.axis_index(AXIS)
-        ends = np.cumsum(self.counts)
-        owner = jnp.searchsorted(jnp.asarray(ends, index.dtype), index, side="right")
-        mine = (owner == here) & (times > 0)
-        place = jnp.where(mine, index - jnp.asarray(ends - self.counts, index.dtype)[here], 0)
-        weight = jnp.where(mine, data.weight[place] * times.astype(data.weight.dtype), 0)
+        here, ends = lax.axis_index(AXIS), np.cumsum(self.counts)
+        first, last = (jnp.asarray(edge, index.dtype)[here] for edge in (ends - self.counts, ends))
+        mine = (index >= first) & (index < last) & (times > 0)
         room = self.room
 
         def kept() -> Batch:
-            (found,) = jnp.nonzero(mine, size=room, fill_value=len(mine))
-            at = place.at[found].get(mode="fill", fill_value=0)
-            return Batch(x=data.x[at], weight=weight.at[found].get(mode="fill", fill_value=0))
+            # Compacted before anything is gathered: of all the batch this reads the numbers of rows only.
+            slot = jnp.where(mine, jnp.cumsum(mine, dtype=jnp.int32) - 1, room)
+            at = jnp.zeros(room, index.dtype).at[slot].set(index - first, mode="drop")
+            heavy = jnp.zeros(room, times.dtype).at[slot].set(times, mode="drop")
+            return Batch(x=data.x[at], weight=counted(data.weight[at], heavy))
 
         def handed_on() -> Batch:
-            x = jnp.where(mine[:, None], data.x[place], jnp.zeros((), data.x.dtype))
+            at = jnp.where(mine, index - first, 0)
+            x = jnp.where(mine[:, None], data.x[at], jnp.zeros((), data.x.dtype))
+            weight = counted(data.weight[at], jnp.where(mine, times, 0))
             return Batch(x=_share(x, shares, room), weight=_share(weight, shares, room))
 
         most = lax.pmax(jnp.sum(mine, dtype=jnp.int32), AXIS)  # type: ignore[no-untyped-call]
