@@ -17,6 +17,7 @@ from vigmm.core.outcome import Outcome, Status
 from vigmm.data.arrays import ArraySource
 from vigmm.fitted import Fit
 from vigmm.math.partitions import adjusted_rand
+from vigmm.plot.rows import ellipse
 from vigmm.posterior import ElboReport
 from vigmm.posterior.replicates import replicated
 
@@ -46,6 +47,19 @@ def fit_of(posterior, elbo=-1200.0, se=3.0):
 
 def points(ax):
     return np.asarray(next(c for c in ax.collections if isinstance(c, PathCollection)).get_offsets())
+
+
+def corners(patch):
+    return patch.get_path().vertices[:-1]
+
+
+def test_an_ellipse_of_columns_in_very_different_units():
+    """No angle could tell 1e-9 by 1e14 at a correlation of 0.6 from a line."""
+    (ax,) = plot.style.panels(width=4, height=4)
+    ellipse(ax, np.array([3e-9, 2e15]), np.array([[1e-18, 0.6e5], [0.6e5, 1e28]]), "black")
+    outline = (corners(ax.patches[-1]) - [3e-9, 2e15]) / [1e-9, 1e14] / np.sqrt(-2 * np.log(0.1))
+    np.testing.assert_allclose(np.abs(outline).max(axis=0), 1.0, rtol=1e-3)
+    assert np.corrcoef(outline.T)[0, 1] == pytest.approx(0.6)
 
 
 def test_the_trace_of_a_fit_counts_its_passes(posterior):
@@ -80,7 +94,7 @@ def test_ellipses_of_a_fit(posterior):
     ax = plot.ellipses(fit_of(posterior))
     np.testing.assert_allclose(np.sort(points(ax), axis=0), np.sort(X, axis=0), rtol=1e-6)
     assert (ax.get_xlabel(), ax.get_ylabel()) == ("a", "b")
-    centres = {tuple(np.round(patch.center, 6)) for patch in ax.patches}
+    centres = {tuple(np.round(corners(patch).mean(axis=0), 6)) for patch in ax.patches}
     assert centres == {tuple(np.round(mean, 6)) for mean in posterior.means}
     turned = plot.ellipses(posterior, X, columns=("b", "a"))
     np.testing.assert_allclose(np.sort(points(turned), axis=0), np.sort(X[:, ::-1], axis=0), rtol=1e-6)
@@ -94,11 +108,11 @@ def test_pairs(posterior):
     below = axes[2]
     np.testing.assert_allclose(np.sort(points(below), axis=0), np.sort(X, axis=0), rtol=1e-6)
     assert (below.get_xlabel(), below.get_ylabel()) == ("a", "b")
-    # Each ellipse is that of the covariance: its half axes are sqrt(-2 log 0.1) sds.
-    patch = next(p for p in below.patches if np.allclose(p.center, posterior.means[0]))
-    variances = np.linalg.eigvalsh(posterior.covariances[0])
-    expected = 2 * np.sqrt(-2 * np.log(0.1) * variances[::-1])
-    np.testing.assert_allclose([patch.width, patch.height], expected, rtol=1e-6)
+    # Each ellipse is that of the covariance: every corner is sqrt(-2 log 0.1) sds from the mean.
+    patch = next(p for p in below.patches if np.allclose(corners(p).mean(axis=0), posterior.means[0]))
+    away = corners(patch) - posterior.means[0]
+    square = np.sum(away * np.linalg.solve(posterior.covariances[0], away.T).T, axis=1)
+    np.testing.assert_allclose(square, -2 * np.log(0.1), rtol=1e-6)
     # On the diagonal the components' densities: the highest point of the first is w / sqrt(2 pi v).
     curve = next(line for line in axes[3].lines if line.get_label() == "component 0")
     top = posterior.weights[0] / np.sqrt(2 * np.pi * posterior.covariances[0, 1, 1])

@@ -5,10 +5,12 @@ from __future__ import annotations
 import base64
 import shutil
 import time
+from importlib import resources
 
 import pytest
 
 from vigmm.report import write_report
+from vigmm.report.page.parts import number
 
 webdriver = pytest.importorskip("selenium.webdriver", reason="needs selenium")
 from selenium.webdriver.chrome.options import Options  # noqa: E402
@@ -372,6 +374,60 @@ def test_themes(driver, report):
     assert driver.execute_script("return document.documentElement.dataset.theme") == "dark", (
         "it is remembered"
     )
+
+
+TICKS = {
+    # A run that has settled, and one about zero.
+    (-2.19041, -2.1894, 5): "−2.1904 −2.1902 −2.1900 −2.1898 −2.1896 −2.1894",
+    (-0.0003, 0.0004, 5): "−0.0002 0.0000 0.0002 0.0004",
+    (0, 15_500, 5): "0 5,000 10,000 15,000",
+    (1.6e9, 1.6e9 + 900, 5): "1,600,000,000 1,600,000,200 1,600,000,400 1,600,000,600 1,600,000,800",
+    (1e7, 1e7 + 1.1, 3): "10,000,000.0 10,000,000.5 10,000,001.0",
+    (-3e-9, 8e-9, 5): "−2e−9 0 2e−9 4e−9 6e−9 8e−9",
+    (0, 1e15, 4): "0 2.0e14 4.0e14 6.0e14 8.0e14 1.0e15",
+    # There is no number between these two.
+    (1e16, 1e16 + 2, 5): "1.0000000000000000e16 1.0000000000000002e16",
+    (5, 5, 3): "5",
+}
+
+
+def test_ticks_are_told_to_the_digit_in_which_they_differ(driver):
+    script = (resources.files("vigmm.report") / "assets" / "numbers.js").read_text(encoding="utf-8")
+    script += "const all = ticks(...arguments); return all.map((one) => tickText(one, all)).join(' ');"
+    assert {given: driver.execute_script(script, *given) for given in TICKS} == TICKS
+
+
+def test_numbers_are_those_of_the_tables(driver):
+    """Made here or by Python, a number reads the same."""
+    script = (resources.files("vigmm.report") / "assets" / "numbers.js").read_text(encoding="utf-8")
+    values = [-459_070.5, 1234.56, 999.96, 0.0, -0.0, 12.3456, -3_208_627.9, 0.00042, None]
+    told = driver.execute_script(script + "return arguments[0].map((one) => number(one, 7))", values)
+    assert told == [number(value, 7) for value in values]
+
+
+@pytest.mark.parametrize("size", [PHONE, DESKTOP])
+def test_texts_of_an_axis_differ_and_stand_apart(driver, report, size):
+    opened(driver, report, size=size)
+    found = driver.execute_script(
+        """
+        return [...document.querySelectorAll('[data-plot] svg')].flatMap((picture) =>
+          ['end', 'middle'].map((anchor) => {
+            const texts = [...picture.querySelectorAll(`.axes text[text-anchor=${anchor}]:not(.label)`)];
+            const boxes = texts.map((one) => one.getBoundingClientRect());
+            const frame = picture.getBoundingClientRect();
+            const clash = boxes.some((a, i) => boxes.slice(i + 1).some((b) =>
+              a.left < b.right && b.left < a.right && a.top < b.bottom - 3 && b.top < a.bottom - 3));
+            const out = boxes.some((one) => one.left < frame.left - 1 || one.right > frame.right + 1);
+            return [texts.map((one) => one.textContent), clash, out];
+          }));
+        """
+    )
+    found = [one for one in found if one[0]]
+    assert len(found) >= 6
+    for texts, clash, out in found:
+        assert len(set(texts)) == len(texts) >= 2, texts
+        assert not clash, texts
+        assert not out, texts
 
 
 @pytest.mark.parametrize("size", [PHONE, (320, 640), (768, 1024), DESKTOP])

@@ -17,6 +17,7 @@ from vigmm.core.errors import DataError, ModelFileError, OutputError
 from vigmm.data.sources import DataFile
 from vigmm.report import write_report
 from vigmm.report.bins import unpack
+from vigmm.report.clusters import _told, _value
 from vigmm.report.markup import Html, as_json, tag
 from vigmm.report.palette import BACKGROUNDS, contrast_ratio, palette_css, readable
 
@@ -342,3 +343,21 @@ def test_rows_keep_their_numbers_where_some_were_skipped(fitted, page, assigned)
 
     found = scan(dataclasses.replace(run, source=Skipping(run.source)), histograms=[0], paired=[0, 1])
     assert found.doubted.number[0] == 1000 + int(np.argmin(assigned["probability"]))
+
+
+def test_no_password_is_shown(run_copy):
+    with (run_copy / "config.yaml").open("a") as file:
+        file.write("# s3://name:word-of-mine@bucket/rows.parquet\n")
+    page = write_report(run_copy, diagnosis=False).path.read_text()
+    assert "s3://***@bucket/rows.parquet" in page
+    assert "word-of-mine" not in page
+
+
+def test_values_of_rows_keep_what_tells_them_apart():
+    """Of large values the digits where they differ; what is missing is no number; nothing is minus zero."""
+    assert _value(1_600_000_187.26, 100.0) == "1,600,000,187.3"
+    assert _value(239.0, 80.0) == "239"
+    assert _value(float("nan"), 1.0) == "–"
+    assert _told(1_600_000_597.3, 100.0) == "1,600,000,597"
+    assert _told(-0.0004, 1.0) == "0.00"
+    assert _told(2.4e-9, 3.06e-10) == "2.400e−09"

@@ -16,7 +16,14 @@ from vigmm.config import Job, read_job, to_yaml
 from vigmm.core.errors import ConfigError, OutputError, SpecError
 from vigmm.core.outcome import Outcome, Status
 from vigmm.data.sources import DataFile
-from vigmm.tracking import TRACKERS, Mlflow, TensorBoard, watching
+from vigmm.tracking import (
+    TRACKERS,
+    Mlflow,
+    TensorBoard,
+    mlflow_store,
+    tensorboard_files,
+    watching,
+)
 
 DATA = "data: {path: x.npy}\n"
 FIT = SimpleNamespace(
@@ -229,6 +236,18 @@ def test_event_files_hold_the_run(watch, tmp_path):
             value.tensor.string_val[0].decode() for _, value in found if value.tag.startswith("config")
         ]
         assert '| model.kind | "a" |' in config
+
+
+@pytest.mark.parametrize("told", [mlflow_store._text, tensorboard_files._cell])
+def test_no_password_leaves_with_the_configuration(told):
+    tracks = [{"kind": "mlflow", "uri": "postgresql://me:word@host/runs"}]
+    assert "postgresql://***@host/runs" in told(tracks)
+    assert "word" not in told(tracks)
+    assert told("SELECT a || b").replace("\\|", "|").strip('"') == "SELECT a || b"
+
+
+def test_a_bar_does_not_end_the_cell_of_a_table():
+    assert tensorboard_files._cell("a || b") == '"a \\|\\| b"'
 
 
 # In a process of its own: MLflow starts threads, opens files and warns as it pleases.

@@ -49,7 +49,7 @@ def _bounds(ax: Axes, fits: Sequence[Fit]) -> None:
     values = np.array([fit.elbo.per_row for fit in fits])
     # The standard error is that of the total; so is the number of rows that its ratio to the mean gives.
     errors = np.array([5 * fit.elbo.se * abs(fit.elbo.per_row / fit.elbo.elbo) for fit in fits])
-    at, best = np.arange(len(fits)), int(np.argmax(values))
+    at, best = np.arange(len(fits)), int(np.argmax(np.nan_to_num(values, nan=-np.inf)))
     ax.errorbar(values, at, xerr=errors, fmt="none", ecolor=FAINT, elinewidth=1.5)
     ax.scatter(values, at, c=[PALETTE[1] if i == best else PALETTE[0] for i in at], s=36, zorder=3)
     ax.set_yticks(at, [str(i) for i in at])

@@ -23,6 +23,8 @@ MAX_LABELS = 40
 COVER = 0.9
 """Share of a component that its ellipse holds."""
 
+_CORNERS = 120
+
 DRAWN = 0.999
 """Share of the rows whose components are outlined: what holds the last per mille would be noise."""
 
@@ -176,15 +178,18 @@ def scatter(
 
 def ellipse(ax: Axes, centre: Float[np.ndarray, " 2"], cov: Float[np.ndarray, "2 2"], colour: str) -> None:
     """The outline of a component; see `COVER`."""
-    from matplotlib.patches import Ellipse
+    from matplotlib.patches import Polygon
 
-    variance, axes = np.linalg.eigh(cov)
+    # Points and no angle: where the columns have very different units, an angle has no digits for it.
+    sd = np.sqrt(np.diag(cov))
+    correlation = float(np.clip(cov[0, 1] / max(sd[0] * sd[1], 1e-300), -1, 1))
+    turn = np.linspace(0, 2 * np.pi, _CORNERS, endpoint=False)
+    across = np.cos(turn)
+    up = correlation * across + math.sqrt(1 - correlation**2) * np.sin(turn)
     radius = math.sqrt(-2 * math.log1p(-COVER))  # of a two-dimensional Gaussian
-    width, height = 2 * radius * np.sqrt(np.maximum(variance[::-1], 0))
-    angle = math.degrees(math.atan2(axes[1, 1], axes[0, 1]))
+    corners = centre + radius * sd * np.stack([across, up], axis=1)
     for lw, edge in ((2.4, "white"), (1.3, colour)):
-        patch = Ellipse((centre[0], centre[1]), width, height, angle=angle, fill=False, lw=lw, ec=edge)
-        ax.add_patch(patch)
+        ax.add_patch(Polygon(corners, closed=True, fill=False, lw=lw, ec=edge))
 
 
 def label(

@@ -76,5 +76,8 @@ def tidy(ax: Axes, *, title: str, y: str, x: str = "", note: str = "") -> None:
     ax.spines[["top", "right"]].set_visible(False)
     ax.spines[["left", "bottom"]].set_color(FAINT)
     ax.tick_params(color=FAINT, labelcolor=INK, labelsize=9)
+    # What all numbers of the axis have in common stands over them, and not over the note.
+    ax.yaxis.get_offset_text().set(x=-0.01, ha="right", fontsize=8)
+    ax.xaxis.get_offset_text().set(fontsize=8)
     ax.grid(visible=True, color=PALE, lw=0.5, alpha=0.5)
     ax.set_axisbelow(True)

@@ -83,7 +83,7 @@ def write_report(
     """
     target = Path(run).expanduser() / REPORT if out is None else Path(out).expanduser()
     if out is not None and not target.parent.is_dir():
-        raise OutputError(f"{out} cannot be written: there is no folder {target.parent}")
+        raise OutputError(f"{out} cannot be written: there is no folder {target.parent}; make it first")
     _check_target(target)
     opened = open_run(run, data=data)
     trust = judge(opened, diagnosis=diagnosis, num_draws=num_draws, restarts=restarts, tell=tell)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import math
+import re
 from typing import Any
 
 import numpy as np
@@ -121,9 +123,9 @@ def _feature(one: dict[str, Any], contrasts: Contrasts, k: int, d: int) -> dict[
     return {
         "at": mean["mean"],
         "wide": sd["mean"],
-        "mean": true_minus(to_digit(mean["mean"], sd["mean"])),
-        "meanInterval": true_minus(_interval(mean)),
-        "sd": to_digit(sd["mean"], sd["mean"]),
+        "mean": _told(mean["mean"], sd["mean"]),
+        "meanInterval": _interval(mean),
+        "sd": _told(sd["mean"], sd["mean"]),
         "sdInterval": _interval(sd),
         "difference": contrasts.difference[k, d],
         "overlap": contrasts.overlap[k, d],
@@ -131,7 +133,12 @@ def _feature(one: dict[str, Any], contrasts: Contrasts, k: int, d: int) -> dict[
 
 
 def _interval(one: dict[str, float]) -> str:
-    return f"{to_digit(one['low'], one['sd'])} to {to_digit(one['high'], one['sd'])}"
+    return f"{_told(one['low'], one['sd'])} to {_told(one['high'], one['sd'])}"
+
+
+def _told(value: float, sd: float) -> str:
+    """To the third digit of `sd`, thousands apart."""
+    return true_minus(re.sub(r"\d+", lambda found: f"{int(found[0]):,}", to_digit(value, sd), count=1))
 
 
 def _seen(rows: RowFacts | None, k: int, clusters: Clusters) -> dict[str, Any]:
@@ -156,12 +163,21 @@ def row_columns(clusters: Clusters) -> list[int]:
 def listed_rows(best: Best, clusters: Clusters) -> list[dict[str, Any]]:
     """Rows for a table: their number, what is known of them, and values of the described columns."""
     columns = row_columns(clusters)
+    sds = np.sqrt(np.diagonal(clusters.covariances, axis1=1, axis2=2)).min(axis=0)
     return [
         {
             "row": int(number),
             "component": int(extra[0]),
             "probability": float(extra[1]),
-            "values": [true_minus(f"{value:.6g}") for value in values[columns]],
+            "values": [_value(values[d], sds[d]) for d in columns],
         }
         for number, values, extra in zip(best.number, best.rows, best.extra, strict=True)
     ]
+
+
+def _value(value: float, sd: float) -> str:
+    """A value of a row, to some digits below the smallest standard deviation of a cluster."""
+    if math.isnan(value):
+        return "–"
+    apart = math.log10(abs(value) / sd) if value and sd > 0 else 0.0
+    return true_minus(f"{value:,.{min(max(6, 4 + math.floor(apart)), 15)}g}")

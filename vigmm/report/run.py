@@ -20,6 +20,7 @@ from vigmm.rundir.words import Facts
 __all__ = ["FinishedRun", "open_run"]
 
 _METRICS = ("step", "elbo_per_row", "holdout")
+_THESE = "say where the rows are that were fitted (--data)"
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -127,9 +128,11 @@ def _checked(chosen: DataFile, job: Job | None, posterior: Posterior, manifest: 
     source = conform(chosen, posterior.columns)
     data = manifest["data"]
     if len(source) != data["rows"]:
-        raise DataError(f"{source.name} has {len(source):,} rows, and the run was fitted to {data['rows']:,}")
+        raise DataError(
+            f"{source.name} has {len(source):,} rows, and the run was fitted to {data['rows']:,}; {_THESE}"
+        )
     if source.fingerprint() != data["fingerprint"]:
-        raise DataError(f"{source.name} has changed since the run: its fingerprint is another")
+        raise DataError(f"{source.name} has changed since the run: its fingerprint is another; {_THESE}")
     return source
 
 

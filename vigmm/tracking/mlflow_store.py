@@ -13,6 +13,7 @@ from typing import Any
 
 from vigmm.core.errors import OutputError
 from vigmm.core.flat import flat
+from vigmm.core.redact import redacted
 from vigmm.core.struct import require, spec
 from vigmm.tracking.base import Ending, Run
 
@@ -71,8 +72,9 @@ class Mlflow:
                     client.log_batch(made, params=params[first : first + _MOST_PARAMS])
             except Exception as error:  # MLflow, SQLAlchemy and the network have their own
                 reason = str(error).strip().splitlines() or [type(error).__name__]
+                told = redacted(f"{self.uri}: {reason[0]}")
                 raise OutputError(
-                    f"track: MLflow cannot begin a run at {self.uri}: {reason[0]}; check the uri and that "
+                    f"track: MLflow cannot begin a run at {told}; check the uri and that "
                     "the server runs, or leave mlflow out of track"
                 ) from error
         return _StoredRun(client, made, entities.Metric)
@@ -110,7 +112,7 @@ class _StoredRun:
 
 
 def _text(value: Any) -> str:
-    text = value if isinstance(value, str) else json.dumps(value)
+    text = redacted(value if isinstance(value, str) else json.dumps(value))
     return text if len(text) <= _MOST_TEXT else text[: _MOST_TEXT - 3] + "..."
 
 

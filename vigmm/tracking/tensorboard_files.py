@@ -8,6 +8,7 @@ from typing import Any
 
 from vigmm.core.errors import OutputError
 from vigmm.core.flat import flat
+from vigmm.core.redact import redacted
 from vigmm.core.struct import require, spec
 from vigmm.tracking.base import Ending, Run
 
@@ -48,9 +49,14 @@ class TensorBoard:
                 f"track: event files cannot be written to {where}: {error.strerror or error}; "
                 "choose another folder"
             ) from error
-        rows = [f"| {name} | {json.dumps(value)} |" for name, value in flat(run.config)]
+        rows = [f"| {name} | {_cell(value)} |" for name, value in flat(run.config)]
         writer.add_text("config", "\n".join(["| choice | value |", "|---|---|", *rows]))
         return _EventFiles(writer)
+
+
+def _cell(value: Any) -> str:
+    """A value in a table of Markdown, where a bar would end the cell."""
+    return redacted(json.dumps(value)).replace("|", "\\|")
 
 
 class _EventFiles:

@@ -62,9 +62,7 @@ async function histogram(node, column, cluster, { width, height, labels = false 
     const high = packed.x.low + packed.x.width * packed.x.count;
     const place = scale(packed.x.low, high, side, width - side);
     const marks = ticks(packed.x.low, high, width < 420 ? 4 : 8);
-    for (const value of marks) {
-      picture.append(svg("text", { x: place(value), y: height - 5, "text-anchor": "middle" }, tickText(value, marks)));
-    }
+    footTexts(picture, marks.map((value) => [place(value), tickText(value, marks)]), height - 5, 0, width);
   }
   node.replaceChildren(picture);
 }
@@ -94,11 +92,12 @@ function certainty(figure) {
   const sure = bins.slice(Math.round(0.8 * bins.length)).reduce((a, b) => a + b, 0);
   fill(node, { role: "img", "aria-label": `${percent(sure / total)} of the rows have a probability of 0.8 or more` }, []);
   drawn(node, (width) => {
-    const box = { left: margin(ticks(0, top, 3)), right: width - 10, top: 8, bottom: 130 };
+    const ys = ticks(0, top, 5);
+    const box = { left: margin(ys), right: width - 10, top: 8, bottom: 130 };
     const x = scale(0, 1, box.left, box.right);
     const y = scale(0, top, box.bottom, box.top);
     const picture = svg("svg", { width, height: 168, viewBox: `0 0 ${width} 168`, "aria-hidden": "true" });
-    axes(picture, box, x, y, { xs: [0, 0.2, 0.4, 0.6, 0.8, 1], ys: ticks(0, top, 3), xLabel: "probability of the row’s cluster" });
+    axes(picture, box, x, y, { xs: [0, 0.2, 0.4, 0.6, 0.8, 1], ys, xLabel: "probability of the row’s cluster" });
     bins.forEach((value, i) => {
       const [from, to] = [i / bins.length, (i + 1) / bins.length];
       const bar = svg(

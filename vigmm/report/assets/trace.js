@@ -1,4 +1,16 @@
-// The run's trace, with a read-out under the pointer and for the arrow keys; and the strip of k-hats.
+// Axes; the run's trace, with a read-out under the pointer and for the arrow keys; and the strip of k-hats.
+
+// Texts along the foot of a plot: none over another, none beyond the edges.
+function footTexts(parent, texts, y, left, right) {
+  let end = -Infinity;
+  for (const [at, text] of texts) {
+    const half = textWidth(text) / 2;
+    const middle = clamp(at, left + half, right - half);
+    if (middle - half < end) continue;
+    end = middle + half + 6;
+    parent.append(svg("text", { x: middle, y, "text-anchor": "middle" }, text));
+  }
+}
 
 function axes(parent, box, x, y, { xs, ys, xLabel }) {
   const group = svg("g", { class: "axes" });
@@ -10,8 +22,8 @@ function axes(parent, box, x, y, { xs, ys, xLabel }) {
   for (const value of xs) {
     const at = x(value);
     group.append(svg("line", { x1: at, x2: at, y1: box.bottom, y2: box.bottom + 4, class: "tick" }));
-    group.append(svg("text", { x: at, y: box.bottom + 17, "text-anchor": "middle" }, tickText(value, xs)));
   }
+  footTexts(group, xs.map((value) => [x(value), tickText(value, xs)]), box.bottom + 17, 0, box.right + 10);
   group.append(svg("line", { x1: box.left, x2: box.right, y1: box.bottom, y2: box.bottom, class: "tick" }));
   if (xLabel) group.append(svg("text", { x: box.right, y: box.bottom + 33, "text-anchor": "end", class: "label" }, xLabel));
   parent.append(group);
@@ -36,7 +48,7 @@ function trace(figure) {
     place();
   };
   drawn(node, (width) => {
-    const ys = ticks(curve.low, curve.high, 4);
+    const ys = ticks(curve.low, curve.high, 5);
     const box = { left: margin(ys), right: width - 10, top: 8, bottom: 150 };
     const few = width < 420 ? 4 : 6;
     const x = scale(Math.min(0, curve.x[0]), curve.x[last], box.left, box.right);
@@ -96,8 +108,8 @@ function strip(figure) {
     }
     const floor = new Map();
     for (const block of known) {
-      const number_of = /^component (\d+)$/.exec(block.name);
-      const cluster = number_of ? byId.get(Number(number_of[1])) : null;
+      const found = /^component (\d+)$/.exec(block.name);
+      const cluster = found ? byId.get(Number(found[1])) : null;
       const cell = Math.round(x(block.khat) / 9);
       const level = floor.get(cell) || 0;
       floor.set(cell, level + 1);
@@ -108,8 +120,13 @@ function strip(figure) {
       );
       picture.append(dot);
     }
-    for (const value of [0, 0.5, 0.7, 1].filter((one) => one <= top)) {
-      picture.append(svg("text", { x: x(value), y: box.bottom + 20, "text-anchor": "middle" }, String(value)));
+    // The limits first: what lies too close to them goes without.
+    const marks = [0.5, 0.7, 0, 1, ...ticks(1, top, 4).filter((value) => value % 1 === 0)];
+    const shown = [];
+    for (const value of marks) {
+      if (value > top || shown.some((one) => Math.abs(x(one) - x(value)) < 20)) continue;
+      shown.push(value);
+      picture.append(svg("text", { x: x(value), y: box.bottom + 20, "text-anchor": "middle" }, number(value)));
     }
     node.replaceChildren(picture);
   });

@@ -21,7 +21,19 @@ from vigmm.report.palette import palette_css
 
 __all__ = ["assemble", "clusters_section", "lead", "moments_of", "record_sections", "trust_section"]
 
-_SCRIPTS = ("base", "choice", "tables", "trace", "counts", "focus", "pairs", "overview", "tree", "main")
+_SCRIPTS = (
+    "numbers",
+    "base",
+    "choice",
+    "tables",
+    "trace",
+    "counts",
+    "focus",
+    "pairs",
+    "overview",
+    "tree",
+    "main",
+)
 _SECTIONS = {
     "trust": "Trust",
     "clusters": "Clusters",

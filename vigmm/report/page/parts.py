@@ -11,6 +11,7 @@ from vigmm.report.markup import Html, tag, true_minus
 __all__ = ["Cell", "block", "chip", "figure", "icon", "number", "section", "share", "table", "verdict"]
 
 _UNSORTED = ("hist", "words", "sign")
+_LONG = 1e12
 _WORDS = {"good": "good", "caution": "caution", "bad": "bad", "unknown": "not known"}
 _ICONS = {
     "good": "M4.5 8.4l2.4 2.4 4.6-5.2",
@@ -152,12 +153,14 @@ def number(value: float | None, digits: int = 4) -> str:
     """A number for people: so many significant digits, thousands apart, a true minus sign.
 
     Example:
-        >>> number(-3208627.9), number(0.00012345), number(None), number(12.3456)
-        ('−3,208,628', '0.0001234', '–', '12.35')
+        >>> number(-3208627.9), number(0.00012345), number(None), number(-4590.75, 6), number(1.23e15)
+        ('−3,208,628', '0.0001234', '–', '−4,590.75', '1.23e+15')
     """
     if value is None or not math.isfinite(value):
         return "–"
-    text = f"{value:,.0f}" if abs(value) >= 10 ** (digits - 1) else f"{value:.{digits}g}"
+    value += 0.0  # minus zero becomes zero
+    whole = 10 ** (digits - 1) <= abs(value) < _LONG
+    text = f"{value:,.0f}" if whole else f"{value:,.{digits}g}"
     return true_minus(text)
 
 

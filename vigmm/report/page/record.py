@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from vigmm.core.redact import redacted
 from vigmm.data.missing import observed_moments
 from vigmm.data.moments import Moments, compute_moments
 from vigmm.report.clusters import Clusters
@@ -16,7 +17,11 @@ from vigmm.report.run import FinishedRun
 
 __all__ = ["moments_of", "record_sections"]
 
-_NAMES = {"num_components": "Clusters at most", "missing": "Missing values", "dof": "Degrees of freedom"}
+_NAMES = {
+    "num_components": "Clusters at most",
+    "missing": "Missing values allowed",
+    "dof": "Degrees of freedom",
+}
 _PHASES = {
     "read": "reading and scaling the rows",
     "start": "finding where to start",
@@ -112,7 +117,7 @@ def _config(run: FinishedRun) -> Html:
         tag("div", tag("span", "config.yaml"), copy, class_="headline"),
         tag(
             "pre",
-            tag("code", run.config, id="config-text"),
+            tag("code", redacted(run.config), id="config-text"),
             tabindex="0",
             role="region",
             aria_label="config.yaml",
@@ -181,6 +186,8 @@ def _choice(value: Any) -> str:
         more = [f"{name.replace('_', ' ')} {_choice(item)}" for name, item in value.items()
                 if name != "kind" and item is not None]  # fmt: skip
         return ", ".join([*([str(value["kind"])] if "kind" in value else []), *more])
-    if value is None or value is False:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if value is None:
         return "none"
     return f"{value:g}" if _is_number(value) else str(value)

@@ -7,6 +7,7 @@ from typing import Any
 
 from vigmm.posterior import Finding
 from vigmm.posterior.checks import Check
+from vigmm.posterior.findings import stands_out
 from vigmm.report.markup import Html, tag, true_minus
 from vigmm.report.page.parts import Cell, figure, icon, number, section, share, table, verdict
 from vigmm.report.run import FinishedRun
@@ -14,7 +15,6 @@ from vigmm.report.trust import Trust
 
 __all__ = ["lead", "trust_section"]
 
-_LEVEL = 0.05
 _NAMED, _MOST_CHECKS = 6, 120
 
 
@@ -137,7 +137,7 @@ def _checks(trust: Trust) -> Html | None:
 
 
 def _check_table(title: str, what: str, checks: tuple[Check, ...]) -> Html:
-    surprised = [check for check in checks if _surprising(check, len(checks))]
+    surprised = [check for check in checks if stands_out(check, len(checks))]
     told = (
         f"{len(surprised)} of {len(checks)} stand out" if surprised else f"none of {len(checks)} stands out"
     )
@@ -148,7 +148,7 @@ def _check_table(title: str, what: str, checks: tuple[Check, ...]) -> Html:
             Cell(number(check.observed, 5), sort=check.observed),
             Cell(f"{number(check.low, 5)} to {number(check.high, 5)}"),
             Cell(share(check.probability), sort=check.probability),
-            Cell(verdict("caution" if _surprising(check, len(checks)) else "good")),
+            Cell(verdict("caution" if stands_out(check, len(checks)) else "good")),
         ]
         for check in sorted(checks, key=lambda check: check.probability)[:_MOST_CHECKS]
     ]
@@ -164,11 +164,6 @@ def _check_table(title: str, what: str, checks: tuple[Check, ...]) -> Html:
         tag("summary", f"{title}: {told}"),
         table(title, head, rows, sortable=True, note=f"the rows against {what}{left}"),
     )
-
-
-def _surprising(check: Check, many: int) -> bool:
-    """As the findings have it."""
-    return check.probability <= max(_LEVEL / many, 0.01)
 
 
 def _value(found: Finding) -> str:
