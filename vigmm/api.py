@@ -102,7 +102,8 @@ def fit(
             without a conjugate posterior keep them too.
         seed: fixes every random choice.
         dtype: float type of the computation.
-        sample_weight: a non-negative weight for each row: how many rows it counts for.
+        sample_weight: a non-negative weight for each row: how many rows it counts for. Of several processes
+            each gives those of its own rows.
         columns: names of the columns, or which columns of a file.
         progress: told how the run advances.
         checkpoints: where the run is saved from time to time. A run that was broken off goes on from there
@@ -136,8 +137,6 @@ def fit(
         dtype=dtype,
     )
     source = as_source(data, columns)
-    if group.count > 1:
-        require(sample_weight is None, "sample_weight", "None with several processes", sample_weight)
     saved = checkpoints or contextlib.nullcontext()
     with precision(dtype), saved, Interrupt(preemptible=checkpoints is not None) as interrupt:
         return _fit(recipe, source, sample_weight, _Hands(progress, interrupt, checkpoints, group))
@@ -172,7 +171,7 @@ def _fit(recipe: _Recipe, source: Source, weight: Float[np.ndarray, " N"] | None
     check_rows(source, 2)
     group = hands.group
     rows, fingerprint = sum(group.counts(len(source))), fingerprint_of(source, group)
-    begun = Begun(hands.checkpoints, fingerprint, choices(recipe))
+    begun = Begun(hands.checkpoints, fingerprint_of(source, group, weight), choices(recipe))
     seen = begun.survey or survey(source, weight, missing=model.missing, dtype=dtype, group=group)
     standardizer, scale = seen.standardizer, _data_scale(seen)
     optimizer, config = _planned(recipe, rows, source.dim)
@@ -250,6 +249,7 @@ def _fit(recipe: _Recipe, source: Source, weight: Float[np.ndarray, " N"] | None
     manifest = describe(
         source=source,
         rows=rows,
+        skipped_rows=sum(group.counts(len(getattr(source, "bad_rows", ())))),
         fingerprint=fingerprint,
         recipe=dataclasses.replace(recipe, optimizer=optimizer, config=config),
         notes=first.notes,

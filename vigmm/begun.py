@@ -45,7 +45,7 @@ class Begun:
 
     Args:
         checkpoints: where it is saved; None saves nothing.
-        fingerprint: of the rows; a run goes on with the same ones only.
+        fingerprint: of the rows and their weights; a run goes on with the same ones only.
         recipe: all choices of the fit, JSON-ready.
 
     Raises:
@@ -62,7 +62,8 @@ class Begun:
         about = {"recipe": recipe, "data": fingerprint, "vigmm": __version__}
         self._about = json.loads(json.dumps(about))
         self._saved = saved = checkpoints.latest(_PHASE)
-        for name, what in (("recipe", "other choices"), ("data", "other rows"), ("vigmm", "another vigmm")):
+        told = {"recipe": "other choices", "data": "other rows or weights", "vigmm": "another vigmm"}
+        for name, what in told.items():
             if saved is not None and saved.facts.get(name) != self._about[name]:
                 raise OutputError(
                     f"{checkpoints.folder} holds checkpoints of a run with {what}: name another folder, or "

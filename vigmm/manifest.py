@@ -58,6 +58,7 @@ def describe(
     *,
     source: Source,
     rows: int,
+    skipped_rows: int,
     fingerprint: str,
     recipe: Any,
     notes: dict[str, Any],
@@ -75,7 +76,7 @@ def describe(
         "data": {
             "name": source.name,
             "rows": rows,
-            "skipped_rows": len(getattr(source, "bad_rows", ())),
+            "skipped_rows": skipped_rows,
             "columns": list(source.columns),
             "ignored": list(getattr(source, "ignored", ())),
             "fingerprint": fingerprint,

@@ -1,7 +1,7 @@
-"""One fit by several Ray tasks, each on a node of its own: python ray_job.py my.yaml NODES.
+"""One fit by several Ray actors, each on a node of its own: python ray_job.py my.yaml NODES.
 
 Ray only places the processes. Each is told where the first one is; vigmm refuses to go on with fewer than
-were announced, so that no task fits its share of the rows alone.
+were announced, so that no process fits its share of the rows alone.
 """
 
 import socket
@@ -10,8 +10,12 @@ import sys
 
 import ray
 
+AGAIN = 75
+"""Exit code of a process that was told to end, or that lost another one: start all of them again."""
+ATTEMPTS = 20
 
-@ray.remote(num_gpus=1, max_retries=0)
+
+@ray.remote(num_gpus=1)
 class Worker:
     """One process of the run."""
 
@@ -28,20 +32,40 @@ class Worker:
         return subprocess.run(words, check=False).returncode
 
 
-def main(config: str, nodes: int) -> int:
-    """Start the processes again as long as they end with 75: the run goes on from its last checkpoint."""
-    ray.init()
-    while True:
-        group = ray.util.placement_group([{"GPU": 1, "CPU": 8}] * nodes, strategy="STRICT_SPREAD")
+def attempt(config: str, nodes: int) -> list[int]:
+    """Start the processes; returns their exit codes, `AGAIN` for those that were killed or lost."""
+    group = ray.util.placement_group([{"GPU": 1, "CPU": 8}] * nodes, strategy="STRICT_SPREAD")
+    try:
         ray.get(group.ready())
         where = ray.util.scheduling_strategies.PlacementGroupSchedulingStrategy(group)
         workers = [Worker.options(scheduling_strategy=where).remote() for _ in range(nodes)]
         coordinator = ray.get(workers[0].address.remote())
         runs = [worker.fit.remote(config, coordinator, nodes, i) for i, worker in enumerate(workers)]
-        codes = ray.get(runs)
+        return [code_of(run) for run in runs]
+    except ray.exceptions.RayActorError:  # before it had begun
+        return [AGAIN]
+    finally:
         ray.util.remove_placement_group(group)
-        if 75 not in codes:
-            return max(codes)
+
+
+def code_of(run: "ray.ObjectRef") -> int:
+    """Exit code of a process, once it has ended."""
+    try:
+        code = ray.get(run)
+    except ray.exceptions.RayActorError:  # its node is gone
+        return AGAIN
+    return code if code >= 0 else AGAIN
+
+
+def main(config: str, nodes: int) -> int:
+    """Start the processes again while some end with 75 and none by an error of its own."""
+    ray.init()
+    for _ in range(ATTEMPTS):
+        codes = attempt(config, nodes)
+        errors = [code for code in codes if code not in (0, AGAIN)]
+        if errors or AGAIN not in codes:
+            return max(errors, default=0)
+    return AGAIN
 
 
 if __name__ == "__main__":

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+from functools import partial
 
 import numpy as np
 import pytest
 
 from vigmm.core.errors import ModelFileError, OutputError
-from vigmm.rundir import CONFIG, MANIFEST, RunFolder, appearing, read_manifest, write_json
+from vigmm.rundir import CONFIG, MANIFEST, RunFolder, appearing, locked, read_manifest, write_json
+from vigmm.rundir.prediction import RECORD, PredictionFolder, list_parts
 from vigmm.rundir.results import write_metrics
+from vigmm.rundir.words import Facts
 
 
 def make(path, *, note="new", overwrite=False):
@@ -76,6 +80,52 @@ def test_a_failed_run_gives_the_old_one_back(tmp_path):
         raise RuntimeError
     assert everything(tmp_path) == ["run", f"run/{CONFIG}", "run/extra", f"run/{MANIFEST}"]
     assert read_manifest(tmp_path / "run") == {"note": "old"}
+
+
+def test_a_run_that_was_replaced_outlives_a_kill(tmp_path):
+    with make(tmp_path / "run", note="old"):
+        pass
+    make(tmp_path / "run", overwrite=True)  # and the process is killed
+    # Whoever goes on with it and fails gives the old one back,
+    write_json(tmp_path / "run" / MANIFEST, {"status": "running"})
+    with pytest.raises(RuntimeError), RunFolder.unfinished(tmp_path / "run"):
+        raise RuntimeError
+    assert read_manifest(tmp_path / "run") == {"note": "old"}
+    # and so does whoever replaces what was left; with success both are gone.
+    make(tmp_path / "run", overwrite=True)
+    with pytest.raises(RuntimeError), make(tmp_path / "run", overwrite=True):
+        raise RuntimeError
+    assert read_manifest(tmp_path / "run") == {"note": "old"}
+    make(tmp_path / "run", overwrite=True)
+    with make(tmp_path / "run", note="third", overwrite=True):
+        pass
+    assert read_manifest(tmp_path / "run") == {"note": "third"}
+    # Killed between two renames, which nobody asks to see.
+    (tmp_path / "run").rename(tmp_path / ".run.old")
+    with pytest.raises(OutputError, match="already exists"):
+        make(tmp_path / "run")
+    assert everything(tmp_path) == ["run", f"run/{CONFIG}", f"run/{MANIFEST}"]
+
+
+def test_a_run_that_is_at_work_is_not_replaced(tmp_path):
+    with make(tmp_path / "run", note="old") as folder:
+        with locked(folder.path), pytest.raises(OutputError, match="another process is at work"):
+            make(tmp_path / "run", overwrite=True)
+        assert everything(tmp_path) == ["run", f"run/{CONFIG}", f"run/{MANIFEST}"]
+
+
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK])
+def test_a_file_system_without_locks(tmp_path, monkeypatch, number):
+    """As those of many clusters."""
+
+    def refuse(*_):
+        raise OSError(number, "no locks here")
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    with locked(tmp_path):
+        pass
+    with pytest.raises(OutputError, match="cannot be written: No such file"), locked(tmp_path / "none"):
+        pass
 
 
 def test_what_is_kept_survives_an_error_and_says_so(tmp_path):
@@ -201,3 +251,40 @@ def test_metrics_of_chunks_of_one_step(tmp_path):
     write_metrics(tmp_path / "m.jsonl", metrics)
     records = [json.loads(line) for line in (tmp_path / "m.jsonl").read_text().splitlines()]
     assert [record["holdout"] for record in records] == [3.0, 4.0]
+
+
+@pytest.mark.parametrize("out", ["../thesis.txt", "{}/thesis.txt", "a/../../thesis.txt"])
+def test_a_record_of_a_prediction_leads_nowhere_else(tmp_path, out):
+    """Who replaces a prediction deletes what its record names, as far as that is in the folder."""
+    (tmp_path / "thesis.txt").write_text("x")
+    (tmp_path / "rows.csv").write_text("a\n1\n")
+    parts = list_parts([tmp_path / "rows.csv"], tmp_path)
+    begin = partial(PredictionFolder.begin, tmp_path / "out", parts, about={"model": "m"}, note={})
+    begin()
+    (tmp_path / "out" / parts[0].out).write_text("x")
+    record = json.loads((tmp_path / "out" / RECORD).read_text())
+    record["parts"] += [{**record["parts"][0], "out": out.format(tmp_path)}]
+    write_json(tmp_path / "out" / RECORD, record)
+    begin(overwrite=True)
+    assert everything(tmp_path) == ["out", f"out/{RECORD}", "rows.csv", "thesis.txt"]
+    write_json(tmp_path / "out" / RECORD, {"schema": 1, "parts": [1]})
+    with pytest.raises(OutputError, match="is damaged: it does not list its parts"):
+        begin()
+
+
+def test_passes_are_those_of_the_run():
+    """A stream reads held-out rows too, and begins a batch with every portion."""
+    manifest = {
+        "outcome": {"status": "budget", "message": "", "step": 1_000},
+        "data": {"rows": 450_000, "train_rows": 445_000},
+        "elbo": {"elbo": -1.0, "per_row": -1.0, "se": 0.0},
+        "train": {"batch_size": 4_096},
+        "model": {"num_components": 1},
+        **{name: {"kind": ""} for name in ("family", "estimator")},
+        **{name: {} for name in ("notes", "seconds")},
+        **dict.fromkeys(("holdout", "dtype", "seed", "device")),
+    }
+    summary = {"components": [{"weight": {"mean": 1.0}}]}
+    of_a_stream = Facts.of({**manifest, "steps_per_pass": 112}, summary, doubtful=None)
+    assert of_a_stream.passes == pytest.approx(1_000 / 112)
+    assert Facts.of(manifest, summary, doubtful=None).passes == pytest.approx(1_000 / 109)

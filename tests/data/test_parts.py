@@ -12,6 +12,7 @@ import pytest
 
 from vigmm.core.errors import DataError
 from vigmm.data import parts as parts_module
+from vigmm.data import table_parts
 from vigmm.data.folders import list_files
 from vigmm.data.moments import compute_moments
 from vigmm.data.npy_parts import open_npy_parts
@@ -117,13 +118,32 @@ class TestReading:
             source[0:5]
 
     def test_few_stay_open(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        folder = shards(tmp_path / "s")
-        for limit in ("_OPEN_PIECES", "_OPEN_BYTES"):
-            with monkeypatch.context() as patch:
-                patch.setattr(parts_module, limit, 2)
-                source = open_npy_parts(sorted(folder.iterdir()), name="s")
-                np.testing.assert_array_equal(source[:], ROWS)
-                assert len(source._kept) == (2 if limit == "_OPEN_PIECES" else 1)
+        monkeypatch.setattr(parts_module, "_OPEN_PIECES", 2)
+        source = open_npy_parts(sorted(shards(tmp_path / "s").iterdir()), name="s")
+        np.testing.assert_array_equal(source[:], ROWS)
+        assert len(source._kept) == 2
+
+    def test_what_is_read_whole_takes_no_more_than_it_says(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Not even while the next piece is opened: the others go first."""
+        held: list[int] = []
+        real = table_parts._TablePiece.open
+
+        def watched(piece: table_parts._TablePiece) -> object:
+            held.append(8 * (sum(source._pieces[i].rows for i in source._kept) + piece.rows))
+            return real(piece)
+
+        monkeypatch.setattr(table_parts._TablePiece, "open", watched)
+        folder = tables(tmp_path / "t", *({"a": np.ones(n)} for n in (10, 10, 40, 10, 10, 10)))
+        for limit, most, at_once in ((1 << 26, 720, 720), (240, 320, 320), (400, 400, 400)):
+            monkeypatch.setattr(parts_module, "_OPEN_BYTES", limit)
+            source = DataFile(str(folder)).open()
+            assert isinstance(source, parts_module.Parts)
+            held.clear()
+            assert source[:].sum() == 90
+            assert (source.kept_bytes, max(held)) == (most, at_once)
+        assert open_npy_parts(sorted(shards(tmp_path / "s").iterdir()), name="s").kept_bytes == 0
 
     def test_shards_of_other_types_and_a_shard_that_shrank(self, tmp_path: Path) -> None:
         folder = shards(tmp_path / "s")
@@ -162,6 +182,24 @@ class TestReading:
         source = DataFile(str(tmp_path / "*.parquet")).open()
         np.testing.assert_array_equal(source[:], [[1, 1], [np.nan, 2]])
         assert DataFile(str(tmp_path / "*.parquet"), columns=("b",)).open().dtype == np.int64
+
+    @pytest.mark.parametrize("compression", [None, "lz4"])
+    def test_a_large_arrow_file_is_read_by_batches(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, compression: str | None
+    ) -> None:
+        monkeypatch.setattr("vigmm.data.arrow_files.CHUNK", 7)
+        made = pa.table({"a": ROWS[:, 0], "b": ["x"] * 20, "c": ROWS[:, 1]})
+        with pa.ipc.new_file(
+            tmp_path / "t.arrow", made.schema, options=pa.ipc.IpcWriteOptions(compression=compression)
+        ) as file:
+            file.write_table(made, max_chunksize=3)
+        source = DataFile(str(tmp_path / "t.arrow")).open()
+        assert isinstance(source, parts_module.Parts)
+        assert source.piece_ends is not None
+        assert (source.piece_ends.tolist(), source.ignored) == ([6, 12, 18, 20], ("b",))
+        np.testing.assert_array_equal(source[:], ROWS)
+        index = np.array([19, 0, 6, 5, 12])
+        np.testing.assert_array_equal(source[index], ROWS[index])
 
 
 class TestDisagreement:

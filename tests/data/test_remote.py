@@ -1,8 +1,14 @@
-"""Files on S3, by a server on this machine: the same rows as here, and words when they are not there."""
+"""Files on S3 and GCS, by servers on this machine: the same rows as here, and words for what is not there."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -11,7 +17,7 @@ import pytest
 from pyarrow import csv, fs
 
 from vigmm.core.errors import DataError
-from vigmm.data.remote import RemoteFile, list_remote, public
+from vigmm.data.remote import RemoteFile, _reaching, list_remote, public
 from vigmm.data.sources import DataFile, as_source, kind_of
 
 ROWS = np.random.default_rng(0).normal(size=(60, 3))
@@ -22,20 +28,20 @@ def table(rows: np.ndarray) -> pa.Table:
     return pa.table({name: rows[:, i] for i, name in enumerate("abc")})
 
 
-def write_parquet(rows: np.ndarray, path: str) -> None:
+def write_parquet(rows: np.ndarray, path: Any) -> None:
     pq.write_table(table(rows), path, row_group_size=7)
 
 
-def write_arrow(rows: np.ndarray, path: str) -> None:
+def write_arrow(rows: np.ndarray, path: Any) -> None:
     with pa.ipc.new_file(path, table(rows).schema) as file:
         file.write_table(table(rows), max_chunksize=7)
 
 
-def write_csv(rows: np.ndarray, path: str) -> None:
+def write_csv(rows: np.ndarray, path: Any) -> None:
     csv.write_csv(table(rows), path)
 
 
-WRITERS: dict[str, Callable[[np.ndarray, str], None]] = {
+WRITERS: dict[str, Callable[[np.ndarray, Any], None]] = {
     "parquet": write_parquet,
     "arrow": write_arrow,
     "csv": write_csv,
@@ -47,6 +53,22 @@ class TestAddresses:
         address = "s3://name:secret@bucket/a%20b/*.parquet?region=eu&scheme=http"
         assert public(address) == "s3://bucket/a b/*.parquet"
         assert str(RemoteFile("gs://k@b/x.csv?a=1", "b/x.csv", None)) == "gs://b/x.csv"
+
+    @pytest.mark.parametrize(
+        "address",
+        ["s3://name:ses/a+me@bucket/a b.csv?scheme=http", "s3://name:sesame@bucket/a^b.csv?nonsense=1"],
+    )
+    def test_a_key_is_no_part_of_any_message(self, address: str) -> None:
+        """Not even one with a slash, which Arrow takes for the end of the bucket's name, and repeats."""
+        nobody = f"{address}&endpoint_override=127.0.0.1:1&connect_timeout=1"
+        with pytest.raises(
+            DataError, match=r"s3://bucket/a.b.csv cannot be reached: (?!Cannot parse)"
+        ) as caught:
+            DataFile(nobody).open()
+        assert "ses" not in str(caught.value)
+        with pytest.raises(DataError) as caught, _reaching("s3://bucket"):
+            raise OSError(f"Cannot parse URI: '{address}'")
+        assert "ses" not in str(caught.value)
 
     @pytest.mark.parametrize("path", ["s3://b/rows.npy", "gs://k:s@b/x.h5?a=b", "s3://b/i.png"])
     def test_other_kinds_are_refused_without_a_look(self, path: str) -> None:
@@ -124,3 +146,66 @@ class TestServer:
         for read in (gone.stat, lambda: source[:]):
             with pytest.raises(DataError, match=r"s3://rows/csv/in/gone.csv: no such file"):
                 read()
+
+
+@pytest.fixture(scope="module")
+def gcs() -> Iterator[str]:
+    """A GCS server on this machine: the options that lead to it, as the end of an address."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    # A process of its own: Arrow may wait for an answer without letting other threads of Python go on.
+    words = ["gcp_storage_emulator", "start", "--host=127.0.0.1", f"--port={port}", "--in-memory", "--quiet"]
+    server = subprocess.Popen([sys.executable, "-m", *words, "--default-bucket=rows"])
+    options = f"?scheme=http&endpoint_override=127.0.0.1:{port}&retry_limit_seconds=5"
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
+            patch.delenv(name, raising=False)
+        try:
+            until = time.monotonic() + 30
+            while time.monotonic() < until:
+                with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+                    break
+                time.sleep(0.1)
+            system, _ = fs.FileSystem.from_uri(f"gs://anonymous@rows/x{options}")
+            for kind, write in WRITERS.items():
+                for number, low, high in zip((1, 2, 10), CUTS, CUTS[1:], strict=False):
+                    with system.open_output_stream(f"rows/{kind}/in/part-{number}.{kind}") as stream:
+                        write(ROWS[low:high], stream)
+            with system.open_output_stream("rows/parquet/_SUCCESS") as stream:
+                stream.write(b"x")
+            yield options
+        finally:
+            server.kill()
+            server.wait()
+
+
+@pytest.mark.slow
+class TestGoogle:
+    @pytest.mark.parametrize("kind", WRITERS)
+    def test_rows(self, gcs: str, kind: str) -> None:
+        for what in ("", "/in/part-*.{kind}"):
+            address = f"gs://anonymous@rows/{kind}{what.format(kind=kind)}{gcs}"
+            source = as_source(address)
+            assert (source.name, source.columns) == (public(address), ("a", "b", "c"))
+            assert "anonymous" not in source.name
+            np.testing.assert_array_equal(source[:], ROWS)
+            index = np.array([59, 0, 11, 40, 39, 0])
+            np.testing.assert_array_equal(source[index], ROWS[index])
+            assert source.place(41).startswith(f"row 1 of gs://rows/{kind}/in/part-10.{kind}")
+            assert source.fingerprint() == as_source(ROWS).fingerprint()
+        one = DataFile(f"gs://anonymous@rows/{kind}/in/part-2.{kind}{gcs}", columns=("c", "a")).open()
+        np.testing.assert_array_equal(one[:], ROWS[11:40][:, [2, 0]])
+
+    def test_what_is_not_there(self, gcs: str) -> None:
+        nobody = "?scheme=http&endpoint_override=127.0.0.1:1&retry_limit_seconds=1"
+        for address, words in (
+            (f"rows/parquet/none.parquet{gcs}", r"gs://rows/parquet/none.parquet: no such file or folder"),
+            (f"rows/parquet/none*.parquet{gcs}", "no file matches this pattern"),
+            (f"none/x.csv{gcs}", r"gs://none/x.csv: no such file"),
+            (f"rows/x.csv{nobody}", r"gs://rows/x.csv cannot be reached: .*credentials"),
+        ):
+            with pytest.raises(DataError, match=words) as caught:
+                DataFile(f"gs://anonymous@{address}").open()
+            assert "endpoint" not in str(caught.value)
+            assert "anonymous" not in str(caught.value)

@@ -91,6 +91,9 @@ def joined(machines: Machines) -> Iterator[Group]:
     if not machines.several():
         yield ALONE
         return
+    patience = _meet_seconds()
+    # A pod has the environment of a cluster that JAX would ask; a scheduler also says which GPU is whose.
+    told = "deactivate" if machines.coordinator and not tasks(os.environ) else None
     import jax
 
     # Whoever loses a peer is told by an exception, and not ended in the middle of a word.
@@ -103,7 +106,8 @@ def joined(machines: Machines) -> Iterator[Group]:
             machines.processes,
             machines.process,
             heartbeat_timeout_seconds=_HEARTBEAT,
-            initialization_timeout=int(os.environ.get("VIGMM_MEET_SECONDS", "300")),
+            cluster_detection_method=told,
+            initialization_timeout=patience,
         )
     except (RuntimeError, ValueError) as error:
         raise ConfigError(
@@ -132,6 +136,13 @@ def joined(machines: Machines) -> Iterator[Group]:
         # It has the service that the others take leave of, and nobody waits for anybody there.
         time.sleep(_LEAVING)
     jax.distributed.shutdown()  # type: ignore[no-untyped-call]
+
+
+def _meet_seconds() -> int:
+    told = os.environ.get("VIGMM_MEET_SECONDS", "300")
+    if not told.isdecimal() or int(told) < 1:
+        raise ConfigError(f"VIGMM_MEET_SECONDS must be a whole number of seconds, got {told!r}")
+    return int(told)
 
 
 def _words(group: Group) -> str:

@@ -210,7 +210,9 @@ class _Reader:
         base = {name: value for name, value in given.items() if name in required}
         for name, value in given.items():
             # Alone among defaults, a field can only be refused for its own value, not for one that
-            # stands in for another's mistake.
+            # stands in for another's mistake. A Spec has been judged: only others can make it wrong.
+            if is_spec_class(type(value)):
+                continue
             try:
                 cls(**{**base, name: value})
             except SpecError as error:
@@ -283,8 +285,10 @@ def _words(hint: Any, *, many: bool = False) -> str:
     if typing.get_origin(hint) is Literal:
         return " or ".join(repr(value) for value in typing.get_args(hint))
     if typing.get_origin(hint) is tuple:
-        item = typing.get_args(hint)[0]
-        return f"{'lists' if many else 'a list'} of {_words(item, many=True)}"
+        first, *rest = typing.get_args(hint)
+        if any(one not in (first, Ellipsis) for one in rest):
+            return f"{'lists' if many else 'a list'} [{', '.join(map(_words, (first, *rest)))}]"
+        return f"{'lists' if many else 'a list'} of {_words(first, many=True)}"
     return one_many[hint][many] if hint in one_many else f"of type {getattr(hint, '__name__', hint)}"
 
 

@@ -88,6 +88,7 @@ class SelectColumns:
         self._source, self.columns = source, columns
         self._positions = resolve_columns(columns, source.columns, source.name)
         self.name, self.dtype, self.dim = source.name, source.dtype, len(columns)
+        self.kept_bytes: int = getattr(source, "kept_bytes", 0)
         ends = getattr(source, "piece_ends", None)
         if ends is not None:
             self.piece_ends = ends

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vigmm.data.parts import Parts
+from vigmm.data.protocol import CHUNK
 from vigmm.data.remote import AnyFile, filesystem
 from vigmm.data.table_parts import Tables, open_tables
 
@@ -18,10 +19,17 @@ _MAGIC = b"ARROW1"
 
 
 class ArrowFormat:
-    """Arrow IPC as a `TableFormat`; a piece is a file. Columns that are not compressed stay in the map."""
+    """Arrow IPC as a `TableFormat`; what is not compressed stays in the map.
+
+    A piece is as many record batches as make 65,536 rows. A file that is elsewhere, or is a stored stream, is
+    one piece: to learn its batches would be to read them.
+    """
 
     kind = "arrow"
     unit: str | None = None
+
+    def __init__(self) -> None:
+        self._pieces: dict[AnyFile, list[range]] = {}
 
     def schema(self, file: AnyFile) -> pa.Schema:
         """Names and types of the columns."""
@@ -29,12 +37,17 @@ class ArrowFormat:
         return schema
 
     def sizes(self, file: AnyFile) -> list[int]:
-        """Rows of the file, from the headers of its batches; where Arrow cannot tell, by one column."""
+        """Rows of every piece, by the headers of batches or, where Arrow cannot tell, by one column."""
         from pyarrow import dataset
 
         names = self.schema(file).names
-        if not _has_footer(file) or len(set(names)) < len(names):
+        if not names or not _has_footer(file) or len(set(names)) < len(names):
             return [_open(file, [0]).read_all().num_rows]
+        if isinstance(file, Path):
+            reader = _open(file, [0])
+            rows = [reader.get_batch(i).num_rows for i in range(reader.num_record_batches)]
+            self._pieces[file] = _together(rows)
+            return [sum(rows[i] for i in piece) for piece in self._pieces[file]]
         system, path = filesystem(file)
         fragment = dataset.IpcFileFormat().make_fragment(path, system)
         return [fragment.count_rows()]
@@ -45,10 +58,33 @@ class ArrowFormat:
         return {column for column in columns if table.column(column).null_count}
 
     def read(self, file: AnyFile, columns: list[str], piece: int | None) -> pa.Table:
-        """The whole file: a view of the map, but for compressed columns."""
+        """One piece, or the whole file: a view of the map, but for compressed columns."""
+        import pyarrow as pa
+
         names = self.schema(file).names
-        table: pa.Table = _open(file, sorted(names.index(column) for column in columns)).read_all()
-        return table
+        reader = _open(file, sorted(names.index(column) for column in columns))
+        if piece is None or file not in self._pieces:
+            table: pa.Table = reader.read_all()
+            return table
+        return pa.Table.from_batches([reader.get_batch(i) for i in self._pieces[file][piece]], reader.schema)
+
+
+def _together(rows: list[int]) -> list[range]:
+    """Runs of neighbouring batches of at most `CHUNK` rows, or of one that has more.
+
+    Example:
+        >>> _together([30_000, 30_000, 30_000, 70_000, 1])
+        [range(0, 2), range(2, 3), range(3, 4), range(4, 5)]
+    """
+    runs: list[range] = []
+    held = 0
+    for number, count in enumerate(rows):
+        if runs and held + count <= CHUNK:
+            runs[-1], held = range(runs[-1].start, number + 1), held + count
+        else:
+            runs.append(range(number, number + 1))
+            held = count
+    return runs
 
 
 def _has_footer(file: AnyFile) -> bool:

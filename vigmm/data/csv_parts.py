@@ -20,7 +20,7 @@ __all__ = ["CsvFormat", "open_csv"]
 BLOCK = 1 << 24
 """Bytes that are parsed together."""
 
-_KEPT = 1 << 27
+_KEPT = 1 << 26
 _DELIMITERS = (b",", b";", b"\t")
 
 
@@ -49,7 +49,7 @@ class CsvFormat:
     """CSV as a `TableFormat`; a piece is a block of some MB, or the whole of a compressed file.
 
     Types are those that all blocks agree on, as if the file were read at once. What was parsed on the way is
-    kept as long as it is little, so that a small file is parsed once.
+    kept if all of it is little (64 MiB), so that a small file is parsed once.
 
     Args:
         columns: names that will be asked for; by default any.
@@ -139,9 +139,11 @@ class CsvFormat:
         return _Scan(delimiter, names, headless, types, nulls, tuple(blocks))
 
     def _keep(self, key: tuple[AnyFile, int], table: pa.Table) -> None:
-        if self._bytes + table.nbytes <= _KEPT:
+        self._bytes += table.nbytes
+        if self._bytes <= _KEPT:
             self._tables[key] = table
-            self._bytes += table.nbytes
+        else:
+            self._tables.clear()
 
 
 def open_csv(where: Tables, *, columns: tuple[str, ...] | None = None, name: str | None = None) -> Parts:

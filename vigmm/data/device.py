@@ -69,6 +69,7 @@ def host_rows(
         dtype: float type of the rows on the device.
         index: which rows, in this order; all by default.
         weight: sample weights of *all* N rows of the source (`index` applies to them too); ones by default.
+            They may all be zero: the source may be a share of all rows.
         chunk: rows handled at a time on the host.
         missing: whether NaN stands for a missing value; it stays NaN.
 
@@ -98,7 +99,7 @@ def host_rows(
     if weight is None:
         heavy = np.ones(count, wanted)
     else:
-        checked = check_weight(weight, len(source), source.name)
+        checked = check_weight(weight, len(source), source.name, group=None)
         heavy = (checked if index is None else checked[index]).astype(wanted)
     return x, heavy
 

@@ -10,7 +10,6 @@ from jaxtyping import Array, Bool, Float, Int, Key
 
 from vigmm.core import rng
 from vigmm.core.processes import ALONE, Group
-from vigmm.core.struct import require
 from vigmm.data.arrays import ArraySource
 from vigmm.data.device import chosen_rows, holdout_index, holdout_split, host_rows, to_rows
 from vigmm.data.feed import Layout, OneDevice, TrainingData
@@ -93,14 +92,13 @@ def survey(
 
     Args:
         source: the rows, or this process's share of them.
-        weight: sample weights.
+        weight: sample weights of these rows.
         missing: whether NaN stands for a missing value.
         dtype: float type of the computation; see `Moments.typical`.
         group: processes that share the rows.
     """
     if missing:
-        require(group.count == 1, "model.missing", "false with several processes", missing)
-        return Survey(*observed_moments(source, weight=weight))
+        return Survey(*observed_moments(source, weight=weight, group=group))
     return Survey(compute_moments(source, weight=weight, group=group).typical(np.dtype(dtype)), None)
 
 
@@ -128,7 +126,7 @@ def take_in(
         portion: rows of a stream's portion; None where rows stay on the device.
         sample: rows of the sample, where there are more.
         key: chooses the rows that are held out, and the sample.
-        weight: sample weights.
+        weight: sample weights of this process's rows, of which `survey` has found some positive.
         layout: how rows come to lie on devices.
     """
     layout = layout or OneDevice()
@@ -136,7 +134,7 @@ def take_in(
     mine = _Mine.of(len(source), layout.group)
     split, draw = rng.stream(key, "split"), rng.stream(key, "sample")
     if portion is not None:
-        heavy = None if weight is None else check_weight(weight, len(source), source.name)
+        heavy = None if weight is None else check_weight(weight, len(source), source.name, group=None)
         kept = holdout_index(mine.total, holdout, most_held, split)
         index = _others(mine.total, kept, sample, draw)
         held, rows = _read(source, seen, dtype, heavy, kept, index, mine)

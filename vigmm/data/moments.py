@@ -88,6 +88,12 @@ class _Part:
     minimum: Float[np.ndarray, " D"]
     maximum: Float[np.ndarray, " D"]
 
+    @staticmethod
+    def empty(dim: int) -> _Part:
+        """Of no rows."""
+        nothing, most = np.zeros(dim), np.full(dim, np.inf)
+        return _Part(0.0, nothing, np.zeros((dim, dim)), most, -most)
+
     def merge(self, other: _Part) -> _Part:
         """Chan, Golub and LeVeque's update: nothing is ever squared before it is centred."""
         count = self.count + other.count
@@ -108,7 +114,7 @@ class _Part:
         parts = [
             _Part(float(one[0][0]), *(array[0] for array in one[1:])) for one in zip(*gathered, strict=True)
         ]
-        return functools.reduce(_Part.merge, parts)
+        return functools.reduce(_Part.merge, [part for part in parts if part.count > 0])
 
 
 def compute_moments(
@@ -126,7 +132,7 @@ def compute_moments(
 
     Args:
         source: the rows; one with a true attribute `one_unit` has columns that must be scaled alike.
-        weight: sample weights; ones by default.
+        weight: sample weights of these rows; ones by default.
         chunk: rows per step of the pass; the result does not depend on it beyond rounding.
         group: processes that each have a share of the rows; the moments are of all of them.
 
@@ -143,7 +149,7 @@ def compute_moments(
         0.5
     """
     check_rows(source, 1)
-    weights = None if weight is None else check_weight(weight, len(source), source.name)
+    weights = None if weight is None else check_weight(weight, len(source), source.name, group=group)
     counts = group.counts(len(source))
     before = sum(counts[: group.index])
     shift: Float[np.ndarray, " D"] | None = None
@@ -165,12 +171,12 @@ def compute_moments(
                 continue
             if shift is None:
                 # The same row in all processes, so that their parts can be merged.
-                shift = group.gather(rows[:1].copy())[0][0]
+                shift = group.joined(rows[:1].copy())[0]
             part = _part_of(rows, heavy, shift)
             total = part if total is None else total.merge(part)
-        assert total is not None, "check_weight leaves a row with positive weight"
-        assert shift is not None
-        total = total.of_all(group)
+        if shift is None:  # no row of this process has a weight, and those of others wait for its answer
+            shift = group.joined(np.empty((0, source.dim)))[0]
+        total = (total or _Part.empty(source.dim)).of_all(group)
         cov = total.scatter / total.count
     if not np.isfinite(cov).all():
         column = source.columns[int(np.argmin(np.isfinite(np.diag(cov))))]

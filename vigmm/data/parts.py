@@ -18,7 +18,7 @@ from vigmm.data.remote import AnyFile, state_of
 __all__ = ["OpenPiece", "Parts", "Piece"]
 
 _OPEN_PIECES = 64
-_OPEN_BYTES = 1 << 28
+_OPEN_BYTES = 1 << 26
 
 
 class OpenPiece(Protocol):
@@ -57,8 +57,8 @@ class Piece(Protocol):
 class Parts:
     """The rows of all pieces one after the other; indexing opens only those pieces that hold the rows.
 
-    A few opened pieces are kept, the latest first: at most 64, and at most 256 MiB of rows unless one alone
-    is larger. So a pass in order opens each piece once.
+    A few opened pieces are kept, the latest first: at most 64, and of those that are read whole at most 64
+    MiB of rows, or one if it alone is larger. So a pass in order opens each piece once.
 
     Args:
         pieces: in the order of the rows.
@@ -71,6 +71,7 @@ class Parts:
 
     Attributes:
         piece_ends: where each piece ends, if they are read whole; see `vigmm.data.stream`.
+        kept_bytes: the most bytes of rows that opened pieces hold together; 0 if they are mapped.
 
     Raises:
         EmptyError: if there is no row at all.
@@ -92,6 +93,10 @@ class Parts:
         self._pieces = [piece for piece in pieces if piece.rows > 0]
         self._ends: Int[np.ndarray, " pieces"] = np.cumsum([piece.rows for piece in self._pieces], dtype=int)
         self.piece_ends = self._ends if read_whole else None
+        width = self.dim * self.dtype.itemsize
+        sizes = [piece.rows * width if read_whole else 0 for piece in self._pieces]
+        self._sizes, self._most = sizes, max([_OPEN_BYTES, *sizes])
+        self.kept_bytes = min(sum(sizes), self._most)
         self._one_file = one_file
         self._kept: OrderedDict[int, OpenPiece] = OrderedDict()
         self._lock = threading.Lock()
@@ -168,11 +173,11 @@ class Parts:
             if number in self._kept:
                 self._kept.move_to_end(number)
                 return self._kept[number]
-            opened = self._kept[number] = self._pieces[number].open()
-            width = self.dim * self.dtype.itemsize
-            while len(self._kept) > 1 and (
-                len(self._kept) > _OPEN_PIECES
-                or sum(self._pieces[kept].rows for kept in self._kept) * width > _OPEN_BYTES
+            # Room is made before it is opened, or there would be one piece too many for a moment.
+            while self._kept and (
+                len(self._kept) >= _OPEN_PIECES
+                or sum(self._sizes[kept] for kept in (*self._kept, number)) > self._most
             ):
                 self._kept.popitem(last=False)
+            opened = self._kept[number] = self._pieces[number].open()
             return opened

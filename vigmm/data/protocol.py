@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Float, Num, Shaped
 
 from vigmm.core.errors import DataError
+from vigmm.core.processes import ALONE, Group
 
 __all__ = [
     "CHUNK",
@@ -132,8 +133,17 @@ def place_of(source: Source, row: int) -> str:
     return f"row {row}" if place is None else place(row)
 
 
-def check_weight(weight: Any, rows: int, name: str) -> Float[np.ndarray, " N"]:
+def check_weight(
+    weight: Any, rows: int, name: str, *, group: Group | None = ALONE
+) -> Float[np.ndarray, " N"]:
     """Sample weights as float64, checked.
+
+    Args:
+        weight: one for each row.
+        rows: how many rows there are.
+        name: what messages call them.
+        group: processes that each have a share of the rows, of which some must have a weight; None where that
+            has been checked.
 
     Raises:
         DataError: unless there is one finite, non-negative weight per row with a positive sum.
@@ -148,7 +158,7 @@ def check_weight(weight: Any, rows: int, name: str) -> Float[np.ndarray, " N"]:
     if not good.all():
         row = int(np.argmin(good))
         raise DataError(f"{name}: the weight of row {row} is {checked[row]}; it must be finite and >= 0")
-    if not checked.sum() > 0:
+    if group is not None and not group.total(checked.sum()) > 0:
         raise DataError(f"{name}: all sample weights are zero, so there is nothing to fit")
     return checked
 

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, TypeAlias
 from urllib.parse import quote, unquote
 
 from vigmm.core.errors import DataError
+from vigmm.core.redact import redacted
 from vigmm.data.folders import HIDDEN, natural_key
 
 __all__ = [
@@ -23,10 +24,13 @@ __all__ = [
     "list_remote",
     "public",
     "size_of",
+    "state_of",
 ]
 
 SCHEMES = ("s3://", "gs://")
 
+# What may stand in a path as it is, and what is written as % and two digits already.
+_SAFE = "/%:@!$&'()*+,;=~"
 _HELP = "Check the address, the network and the credentials in the environment"
 
 
@@ -94,8 +98,7 @@ def filesystem(file: AnyFile) -> tuple[Any, str]:
 
 def size_of(file: AnyFile) -> int:
     """Bytes of a file."""
-    files, path = filesystem(file)
-    return int(files.get_file_info(path).size or 0)
+    return state_of(file)[0]
 
 
 def public(address: str) -> str:
@@ -122,6 +125,7 @@ def list_remote(address: str) -> tuple[tuple[RemoteFile, ...], str]:
 
     (front, inner, options), shown = _split(address), public(address)
     head = inner.partition("*")[0].rpartition("/")[0] if "*" in inner else inner
+    head = quote(head, safe=_SAFE)
     with _reaching(shown):
         system, base = fs.FileSystem.from_uri(f"{front}{head.rstrip('/')}{options}")
         info = system.get_file_info(base)
@@ -149,7 +153,10 @@ def _split(address: str) -> tuple[str, str, str]:
     rest, mark, options = rest.partition("?")
     authority, slash, path = rest.partition("/")
     key, at, bucket = authority.rpartition("@")
-    return f"{scheme}://{key}{at}", f"{bucket}{slash}{path}", f"{mark}{options}"
+    if ":" in bucket and "@" in path:  # half of a key that has a slash: no bucket has a colon
+        key, at, rest = rest.partition("@")
+        bucket, slash, path = rest.partition("/")
+    return f"{scheme}://{quote(key, safe=':%')}{at}", f"{bucket}{slash}{path}", f"{mark}{options}"
 
 
 def _is_hidden(path: str) -> bool:
@@ -172,4 +179,4 @@ def _reaching(address: str) -> Iterator[None]:
         if isinstance(error, DataError):
             raise
         reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
-        raise DataError(f"{address} cannot be reached: {reason}. {_HELP}") from error
+        raise DataError(f"{address} cannot be reached: {redacted(reason)}. {_HELP}") from error

@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from typing import Any, TypeVar
 
 import numpy as np
+from jaxtyping import Float
 
 from vigmm.core.errors import DataError
 from vigmm.core.processes import Group
-from vigmm.data.protocol import Index, Rows2D, Source, content_fingerprint, place_of
+from vigmm.data.protocol import Index, Rows2D, Source, check_weight, content_fingerprint, place_of
 
 __all__ = ["RowRange", "check_alike", "fingerprint_of", "share_of"]
 
@@ -110,9 +111,13 @@ def check_alike(source: Source, group: Group) -> None:
             )
 
 
-def fingerprint_of(source: Source, group: Group) -> str:
-    """A digest of the rows of all processes; of a process alone, that of its rows."""
-    told: list[str] = group.gather_facts(source.fingerprint())
+def fingerprint_of(source: Source, group: Group, weight: Float[np.ndarray, " n"] | None = None) -> str:
+    """A digest of the rows of all processes, and of their weights; of a process alone, that of its rows."""
+    own = source.fingerprint()
+    if weight is not None:
+        heavy = check_weight(weight, len(source), source.name, group=None)
+        own += f"+{hashlib.sha256(np.ascontiguousarray(heavy, np.float64).tobytes()).hexdigest()}"
+    told: list[str] = group.gather_facts(own)
     if len(told) == 1:
         return told[0]
     kind = told[0].partition(":")[0]

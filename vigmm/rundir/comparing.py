@@ -156,18 +156,15 @@ def _judge_elbo(group: list[Standing]) -> None:
 
 
 def _judge_holdout(members: list[int], standings: list[Standing], manifests: list[dict[str, Any]]) -> None:
-    def density(i: int) -> float | None:
-        held_out = standings[i].holdout
-        return None if held_out is None else held_out["mean_log_density"]
-
-    usable = [i for i in members if density(i) is not None]
-    if len(usable) < 2:
+    found = {i: held_out["mean_log_density"] for i in members if (held_out := standings[i].holdout)}
+    density = {i: value for i, value in found.items() if value is not None}
+    if len(density) < 2:
         return
-    best = max(usable, key=lambda i: density(i) or -math.inf)
+    best = max(density, key=lambda i: density[i])
     reference = _densities(standings[best], manifests[best])
-    for i in usable:
+    for i in density:
         one = standings[i]
-        one.best_holdout = density(i) == density(best)
+        one.best_holdout = density[i] == density[best]
         same_rows = _split(manifests[i]) == _split(manifests[best])
         own = _densities(one, manifests[i]) if same_rows and reference is not None else None
         one.behind_holdout = _behind(one, standings[best], own, reference)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import json
-import os
+import secrets
 import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +20,7 @@ from typing import Any
 
 from vigmm.core.errors import ModelFileError, OutputError
 from vigmm.rundir.files import write_json, write_text
+from vigmm.rundir.lock import locked
 
 __all__ = ["CHECKPOINTS", "CONFIG", "MANIFEST", "RunFolder", "read_manifest", "read_summary"]
 
@@ -61,21 +62,23 @@ class RunFolder:
         """
         path = _checked(Path(where).expanduser(), overwrite=overwrite)
         made: list[Path] = []
-        stage = path.with_name(f".{path.name}.{os.getpid()}.new")
-        aside = path.with_name(f".{path.name}.{os.getpid()}.old") if path.exists() else None
+        stage = path.with_name(f".{path.name}.{secrets.token_hex(4)}.new")
+        aside = _aside(path) if path.exists() else None
         try:
             made = _make_parents(path.parent)
             stage.mkdir()
             write_text(stage / CONFIG, config)
             write_json(stage / MANIFEST, manifest)
             if aside is not None:
-                path.rename(aside)
+                _set_aside(path, aside)
             stage.rename(path)
         except OSError as error:
             shutil.rmtree(stage, ignore_errors=True)
-            if aside is not None and aside.exists():
+            if aside is not None and aside.exists() and not path.exists():
                 aside.rename(path)
             _remove_empty(made)
+            if isinstance(error, OutputError):
+                raise
             raise OutputError(
                 f"cannot make the run folder {where}: {_reason(error)}; choose another place with --out"
             ) from error
@@ -95,12 +98,13 @@ class RunFolder:
         manifest = read_manifest(path)
         if manifest.get("status") not in _UNFINISHED or (about is not None and manifest.get("job") != about):
             return None
-        return cls(path=path, _kept=(path / "model.json").exists())
+        aside = _aside(path)
+        return cls(path, _aside=aside if aside.exists() else None, _kept=(path / "model.json").exists())
 
     @property
     def resumable(self) -> bool:
         """Whether there is a checkpoint to go on from."""
-        return any((self.path / CHECKPOINTS).glob("*.json"))
+        return _resumable(self.path)
 
     @property
     def kept(self) -> bool:
@@ -134,6 +138,28 @@ class RunFolder:
             if self._aside is not None:
                 self._aside.rename(self.path)
             _remove_empty(self._made)
+
+
+def _resumable(path: Path) -> bool:
+    return any((path / CHECKPOINTS).glob("*.json"))
+
+
+def _aside(path: Path) -> Path:
+    """Where a run folder is while another one replaces it, also after the process was killed."""
+    return path.with_name(f".{path.name}.old")
+
+
+def _set_aside(path: Path, aside: Path) -> None:
+    """Make way for a new run folder."""
+    if (path / MANIFEST).is_file():
+        with locked(path):
+            pass  # nobody is at work on it
+    if aside.exists():
+        # A process was killed while its run replaced another one. The worse of both goes.
+        worth = (path / "model.json").exists() or _resumable(path)
+        shutil.rmtree(aside if worth else path)
+    if path.exists():
+        path.rename(aside)
 
 
 def read_manifest(path: str | Path) -> dict[str, Any]:
@@ -185,6 +211,8 @@ def read_summary(path: str | Path) -> dict[str, Any]:
 def _checked(path: Path, *, overwrite: bool) -> Path:
     """The real path, if a run folder may be made there."""
     real = path.resolve()
+    if not real.exists() and _aside(real).is_dir():  # killed between two renames
+        _aside(real).rename(real)
     if not real.exists():
         nearest = next(folder for folder in real.parents if folder.exists())
         if not nearest.is_dir():

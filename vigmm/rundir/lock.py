@@ -18,8 +18,10 @@ _NAME = ".lock"
 def locked(folder: Path) -> Iterator[None]:
     """Hold the folder's lock. The system gives it back however the process ends.
 
+    Where the file system has no locks, as some of clusters, nothing is held.
+
     Raises:
-        OutputError: if another process holds it.
+        OutputError: if another process holds it, or nothing can be written there.
     """
     try:
         import fcntl
@@ -27,17 +29,26 @@ def locked(folder: Path) -> Iterator[None]:
         yield
         return
     path = folder / _NAME
-    with path.open("a") as file:
+    try:
+        file = path.open("a")
+    except OSError as error:
+        raise OutputError(
+            f"{folder} cannot be written: {error.strerror or error}; choose another folder with --out"
+        ) from error
+    with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             # Another process may have removed the file, and its lock, between the two lines above.
-            if not path.exists() or path.stat().st_ino != os.fstat(file.fileno()).st_ino:
-                raise BlockingIOError
-        except OSError as error:
+            held = path.exists() and path.stat().st_ino == os.fstat(file.fileno()).st_ino
+        except (BlockingIOError, PermissionError):
+            held = False
+        except OSError:  # no such locks on this file system
+            held = True
+        if not held:
             raise OutputError(
                 f"another process is at work on the run folder {folder}: wait for it, or choose another "
                 "folder with --out"
-            ) from error
+            )
         try:
             yield
         finally:

@@ -25,6 +25,7 @@ __all__ = ["RECORD", "InputPart", "PredictionFolder", "list_parts"]
 
 RECORD = "_prediction.json"  # so that whoever reads the folder as one table passes it over
 _SCHEMA = 1
+_PART = {"file", "size", "changed", "out"}
 _ANEW = "add --overwrite to begin anew, or choose another folder with --out"
 
 
@@ -216,6 +217,9 @@ def _read(path: Path) -> dict[str, Any] | None:
         raise OutputError(f"{path / RECORD} cannot be read: {error}. Delete the folder") from error
     if not isinstance(record, dict) or record.get("schema") != _SCHEMA:
         raise OutputError(f"{path / RECORD} is of another version of vigmm; choose another folder with --out")
+    parts = record.get("parts")
+    if not isinstance(parts, list) or not all(isinstance(one, dict) and set(one) >= _PART for one in parts):
+        raise OutputError(f"{path / RECORD} is damaged: it does not list its parts. Delete the folder")
     return record
 
 
@@ -243,12 +247,13 @@ def _difference(old: dict[str, Any], new: dict[str, Any], about: dict[str, Any])
 
 def _remove(path: Path, record: dict[str, Any]) -> None:
     """Remove the output parts that a record names, and nothing else."""
-    outs = [path / one["out"] for one in record["parts"]]
+    # The record is a file: it may say anything, and nothing outside of the folder is touched for it.
+    named = [path / one["out"] for one in record["parts"]]
+    outs = [out for out in named if out.is_relative_to(path) and ".." not in out.parts]
     below = {folder for out in outs for folder in out.parents if path in folder.parents}
     for out in outs:
-        if ".." not in out.parts:
-            out.unlink(missing_ok=True)
-            sweep(out.parent, out.name)
+        out.unlink(missing_ok=True)
+        sweep(out.parent, out.name)
     for folder in sorted(below, reverse=True):
         with contextlib.suppress(OSError):  # something else is in it
             folder.rmdir()

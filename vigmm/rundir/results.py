@@ -58,6 +58,8 @@ def write_results(folder: RunFolder, fit: Fit, job: Job, *, started: str) -> Fac
     # The job knows the name of each choice, as a configuration file would give it.
     chosen = {name: value for name, value in to_dict(job).items() if name in fit.manifest and name != "data"}
     manifest = {**fit.manifest, **chosen}
+    data = manifest["data"]
+    manifest["steps_per_pass"] = job.steps_per_pass(rows=data["rows"], dim=len(data["columns"]))
     summary = fit.posterior.summary(rows=manifest["data"]["rows"])
     facts = Facts.of(manifest, summary.to_dict(), doubtful=doubtful)
     pictures, facts.skipped = _draw(path / "plots", fit, job, summary, labels)

@@ -126,7 +126,7 @@ def _appearing(folder: Path, *, room: int) -> Iterator[Path]:
     if folder.exists():
         raise OutputError(f"{folder} already exists; choose another folder, or delete it first")
     if not folder.parent.is_dir():
-        raise OutputError(f"{folder} cannot be made: there is no folder {folder.parent}")
+        raise OutputError(f"{folder} cannot be made: there is no folder {folder.parent}; make it first")
     for old in folder.parent.glob(f".{glob.escape(folder.name)}.*.tmp"):
         shutil.rmtree(old, ignore_errors=True)
     free = shutil.disk_usage(folder.parent).free

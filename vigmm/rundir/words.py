@@ -75,14 +75,16 @@ class Facts:
         weights = np.array([one["weight"]["mean"] for one in summary["components"]], np.float64)
         positive = weights[weights > 0]
         outcome, data, bound = manifest["outcome"], manifest["data"], manifest["elbo"]
-        rows = data.get("train_rows", data["rows"])
-        batch = manifest["train"]["batch_size"]
+        per_pass = manifest.get("steps_per_pass")
+        if per_pass is None:  # of an earlier version
+            rows = data.get("train_rows", data["rows"])
+            per_pass = max(1, -(-rows // manifest["train"]["batch_size"]))
         moves, most = manifest["notes"].get("moves", {}), manifest["model"]["num_components"]
         return Facts(
             status=outcome["status"],
             message=outcome["message"],
             steps=outcome["step"],
-            passes=outcome["step"] / max(1, -(-rows // batch)),
+            passes=outcome["step"] / per_pass,
             data=data,
             elbo={"total": bound["elbo"], "per_row": bound["per_row"], "se": bound["se"]},
             holdout=manifest["holdout"],

@@ -9,6 +9,7 @@ for the one before it.
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
 import dataclasses
 import math
 import time
@@ -179,7 +180,8 @@ class Checkpoints:
         self.finish()
         for path in [*self.folder.glob("*.json"), *self.folder.glob("*.safetensors")]:
             path.unlink(missing_ok=True)
-        self.folder.rmdir()
+        with contextlib.suppress(OSError):  # somebody else's file is in it
+            self.folder.rmdir()
 
     def __enter__(self) -> Checkpoints:
         return self

@@ -30,7 +30,8 @@ class Pending:
     def of(done: int, metrics: Any, checks: Any, waited: float) -> Pending:
         """From what the compiled steps report."""
         found = {name: getattr(metrics, name) for name in _FIELDS}
-        return Pending(done, found | {f"checks.{name}": getattr(checks, name) for name in _CHECKS}, waited)
+        found |= {f"checks.{name}": getattr(checks, name) for name in _CHECKS}
+        return Pending(done, found | {f"found.{name}": value for name, value in checks.found.items()}, waited)
 
     def arrays(self) -> dict[str, np.ndarray]:
         """All of it on the host, once the device has it."""
@@ -42,14 +43,17 @@ class Log:
 
     Attributes:
         last: per-step metrics of the chunk that was read last.
+        found: what the optimiser judged itself by at its end, if it does.
     """
 
     def __init__(self) -> None:
         self._began = time.perf_counter()
+        self._waited = 0.0
         self._steps: list[dict[str, np.ndarray]] = []
         self._chunks: list[dict[str, float]] = []
         self._done = 0
         self.last: dict[str, np.ndarray] = {}
+        self.found: dict[str, float] = {}
 
     @property
     def seconds(self) -> float:
@@ -74,8 +78,10 @@ class Log:
             "holdout": float(found["checks.holdout"]),
             "effective_components": float(found["checks.effective_components"]),
             "seconds": seconds,
-            "stall": pending.waited / seconds,
+            "stall": (self._waited + pending.waited) / seconds,
         }
+        self.found = {name[6:]: float(value) for name, value in found.items() if name.startswith("found.")}
+        chunk |= self.found
         self._chunks.append(chunk)
         yield done, {"elbo": float(self.last["elbo"][-1]), "rate": float(self.last["rate"][-1]), **chunk}
 
@@ -97,3 +103,4 @@ class Log:
         count = len(columns["chunk_step"])
         self._chunks = [{name: float(value[i]) for name, value in columns.items()} for i in range(count)]
         self._done = int(columns["chunk_step"][-1])
+        self._waited = self._chunks[-1]["stall"] * self._chunks[-1]["seconds"]
