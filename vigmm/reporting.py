@@ -30,11 +30,14 @@ class Clock:
 def holdout_density(
     posterior: Posterior, raw: Float[np.ndarray, "n D"], weight: Float[np.ndarray, " n"] | None
 ) -> tuple[float, float] | None:
-    """Weighted mean log predictive density of the held-out rows, and its standard error over rows."""
-    if len(raw) == 0:
+    """Weighted mean log predictive density of the held-out rows, and its standard error over rows.
+
+    None where no row is held out, or none that has a weight.
+    """
+    heavy = np.ones(len(raw)) if weight is None else weight
+    if not heavy.any():
         return None
     values = np.asarray(posterior.log_predictive(raw), np.float64)
-    heavy = np.ones(len(raw)) if weight is None else weight
     mean = float(np.average(values, weights=heavy))
     spread = float(np.average((values - mean) ** 2, weights=heavy))
     effective = float(heavy.sum() ** 2 / np.sum(heavy**2))

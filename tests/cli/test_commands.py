@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import json
 import os
 import re
@@ -14,6 +15,7 @@ import pytest
 from pyarrow import csv
 
 from vigmm import __version__, api
+from vigmm.cli.app import app
 from vigmm.config import load_job
 from vigmm.core.outcome import Outcome, Status
 from vigmm.posterior import load
@@ -200,7 +202,7 @@ def test_a_hand_before_there_is_a_model_leaves_nothing(vigmm, job, monkeypatch, 
     monkeypatch.setattr("vigmm.api.fit", stopped)
     done = vigmm("fit", job())
     assert done.exit_code == 130
-    assert "vigmm: interrupted before there was a model, so nothing was written" in done.stderr
+    assert "vigmm: interrupted before there was a result, so nothing was written" in done.stderr
     assert names(tmp_path) == ["job.yaml"]
 
 
@@ -234,6 +236,43 @@ def test_a_run_that_goes_wrong_is_written_and_says_so(vigmm, job, monkeypatch, t
     assert f"{status.value}: log_lik was not finite at step 3" in done.output
     assert names(tmp_path / "run") == FILES
     assert "Do not use this model" in (tmp_path / "run" / "summary.txt").read_text()
+
+
+JSON = {
+    "plan": "{job} --scaling",
+    "evaluate": "{run} --data {table}",
+    "inspect": "{run}",
+    "compare": "{run} {run}",
+    "report": "{run} --no-diagnosis --out {tmp}/report.html",
+    "doctor": "",
+}
+
+
+def test_whatever_answers_in_json_is_in_the_table():
+    answering = {
+        command.name or command.callback.__name__
+        for command in app.registered_commands
+        if "as_json" in inspect.signature(command.callback).parameters
+    }
+    assert answering == set(JSON)
+
+
+@pytest.mark.parametrize("command", JSON)
+def test_an_answer_in_json_is_one_value_and_nothing_else(vigmm, fitted, table, job, tmp_path, command):
+    places = {"run": fitted, "table": table, "job": job(), "tmp": tmp_path}
+    done = vigmm(command, *JSON[command].format(**places).split(), "--json")
+    assert done.exit_code == 0, (done.output, done.exception)
+    assert isinstance(strict(done.stdout), dict)
+    assert done.stdout.count("\n") == 1
+    assert done.stderr == ""
+
+
+def test_numbers_that_are_not_finite_are_null_in_an_answer(vigmm, run_copy):
+    """`read_manifest` knows the NaN that other writers put into JSON."""
+    text = (run_copy / "manifest.json").read_text()
+    spoilt = text.replace('"per_row": ', '"per_row": NaN, "was": ', 1)
+    (run_copy / "manifest.json").write_text(spoilt)
+    assert strict(vigmm("inspect", run_copy, "--json").stdout)["manifest"]["elbo"]["per_row"] is None
 
 
 def test_evaluate(vigmm, fitted, table):

@@ -167,3 +167,15 @@ def test_damage_is_named(vigmm, variant):
     done = vigmm("compare", a, variant("c"))
     assert done.exit_code == 5
     assert "assignments.parquet cannot be read" in done.stderr
+
+
+def test_a_density_of_exactly_zero_is_one(variant):
+    runs = [variant(name, assignments=False) for name in ("zero", "worse")]
+    for run, density in zip(runs, (0.0, -1.0), strict=True):
+        manifest = read(run, "manifest.json")
+        manifest["holdout"]["mean_log_density"] = density
+        write(run, "manifest.json", manifest)
+    zero, worse = compare(runs)[0]
+    assert (zero.best_holdout, worse.best_holdout) == (True, False)
+    assert worse.behind_holdout is not None
+    assert worse.behind_holdout.value == -1.0

@@ -129,6 +129,21 @@ def test_overrides_win_in_order(tmp_path):
     assert job.estimator == Pathwise(num_samples=2)
 
 
+def test_what_goes_with_a_mistake_is_not_blamed():
+    """The family suits the estimator that was meant, and not the default that stands in for it."""
+    with pytest.raises(ConfigError) as caught:
+        read_job(DATA + "family: meanfield\nestimator: {num_samples: 0}\n", name="f")
+    assert str(caught.value) == "f:3:13: estimator.num_samples must be >= 1, got 0"
+
+
+def test_pairs_are_asked_for_in_words():
+    text = (
+        DATA + "model: {prior: {kind: independent, sd: {name: Gamma, params: {rate: 1}}}}\nfamily: blocks\n"
+    )
+    with pytest.raises(ConfigError, match=r"sd\.params must be a list of lists \[text, a number\], got"):
+        read_job(text, name="f")
+
+
 def test_every_problem_is_told_at_once_with_its_place():
     text = (
         DATA

@@ -292,6 +292,88 @@ CASES = {
         "choose another run folder with --out",
         config(),
     ),
+    # fit: choices that only data can judge
+    "fit: no such value": Case(
+        FIT + " --set model.num_components=0", 2, "model.num_components must be >= 1", "got 0", config()
+    ),
+    "fit: gaps and no family for them": Case(
+        FIT + " --set model.missing=true", 2, "must be", "missing", config()
+    ),
+    "fit: more devices than there are": Case(
+        FIT + " --set train.devices=99", 2, "train.devices must be", "got 99", config()
+    ),
+    # fit: where it starts
+    "fit: no labels": Case(
+        FIT + " --set start.kind=labels --set start.path={tmp}/l.csv",
+        3,
+        "{tmp}/l.csv: no such file",
+        "check the path",
+        config(),
+    ),
+    "fit: labels of other rows": Case(
+        FIT + " --set start.kind=labels --set start.path={tmp}/l.csv",
+        3,
+        "there are 2 labels for 600 rows",
+        "give one for each row of the data, and -1 where there is none",
+        both(config(), text("l.csv", "label\n0\n1\n")),
+    ),
+    "fit: more clusters than components": Case(
+        FIT + " --set start.kind=means --set start.means=[[1,2],[3,4],[5,6]]",
+        2,
+        "model.num_components must be >= 3, the clusters that means hold",
+        "raise it, got 2",
+        config(),
+    ),
+    "fit: means of other columns": Case(
+        FIT + " --set start.kind=means --set start.means=[[1,2,3]]",
+        3,
+        "start.means have 3 columns",
+        "the data have 2",
+        config(),
+    ),
+    "fit: no model to start from": Case(
+        FIT + " --set start.kind=model --set start.path={tmp}/none", 5, "{tmp}/none", "no such", config()
+    ),
+    # fit: runs that go on, alone or together
+    "fit: nothing to fit": Case("fit", 2, "name a configuration", "or a run folder with --resume"),
+    "fit: two things to fit": Case(
+        "fit {tmp}/job.yaml --resume {fitted}", 2, "name a configuration", "one of them", config()
+    ),
+    "fit: nothing to go on with": Case(
+        "fit --resume {fitted}",
+        2,
+        "--resume {fitted}: this run is finished",
+        "To fit anew, use its config.yaml with another --out",
+    ),
+    "fit: no run to go on with": Case(
+        "fit --resume {tmp}/none", 5, "no such run folder", "name the folder that vigmm fit wrote"
+    ),
+    "fit: another run to go on with": Case(
+        "fit --resume {run} --set seed=1",
+        2,
+        "--resume goes on with a run as it was begun",
+        "leave out --set, --out and --overwrite",
+    ),
+    "fit: processes without an address": Case(
+        FIT + " --processes 2", 2, "of --coordinator, --processes and --process-id", "all three", config()
+    ),
+    # plan
+    "plan: no data": Case(
+        "plan {tmp}/job.yaml",
+        2,
+        "rows.npy: no such file",
+        "give --rows and --columns",
+        config(path="{tmp}/rows.npy"),
+    ),
+    "plan: no such device": Case(
+        "plan {tmp}/job.yaml --devices h900", 2, "--devices h900", "choose one of h100", config()
+    ),
+    "plan: no number of devices": Case(
+        "plan {tmp}/job.yaml --devices h100:x", 2, "write NAME:COUNT or NAME:AxB", "such as h100:8", config()
+    ),
+    "plan: a choice": Case(
+        "plan {tmp}/job.yaml --set train.devices=4", 2, "train.devices must be <= 1", "got 4", config()
+    ),
     # predict and evaluate
     "predict: another suffix": Case(
         "predict {fitted} --data {table} --out {tmp}/new.csv", 4, "new.csv", "ends in .parquet"
@@ -353,6 +435,33 @@ CASES = {
         "It has: x",
         lambda tmp: np.savez(tmp / "a.npz", x=np.ones((3, 2))),
     ),
+    "predict: a share of one file": Case(
+        "predict {fitted} --data {table} --part 0/2 " + NEW,
+        2,
+        "--part is for rows in many files",
+        "an output folder",
+    ),
+    "predict: no share": Case(
+        "predict {fitted} --data {tmp}/*.npy --part 2/2 --out {tmp}/out",
+        2,
+        "--part must be I/N with I from 0 to N - 1",
+        "such as 0/4, got '2/2'",
+        both(array("a.npy", np.ones((3, 2))), array("b.npy", np.ones((3, 2)))),
+    ),
+    "predict: a folder for a file": Case(
+        "predict {fitted} --data {table} --overwrite " + NEW,
+        4,
+        "new.parquet is a folder",
+        "name a file",
+        lambda tmp: (tmp / "new.parquet").mkdir(),
+    ),
+    "evaluate: nothing left": Case(
+        "evaluate {fitted} --data {tmp}/a.npy --skip-bad-rows",
+        3,
+        "a.npy",
+        "NaN",
+        array("a.npy", [[np.nan, 1.0], [1.0, np.inf]]),
+    ),
     # inspect, compare and export
     "inspect: no run": Case(
         "inspect {tmp}/none", 5, "no such run folder", "name the folder that vigmm fit wrote"
@@ -408,6 +517,57 @@ CASES = {
         "no such run folder",
         "name the folder that vigmm fit wrote",
     ),
+    # report
+    "report: no run": Case(
+        "report {tmp}/none", 5, "no such run folder", "name the folder that vigmm fit wrote"
+    ),
+    "report: not finished": Case(
+        "report {run}",
+        5,
+        "{run} has no results to report: the run is running",
+        "wait until it has finished",
+        manifest(status="running"),
+    ),
+    "report: other rows": Case(
+        "report {fitted} --data {tmp}/a.csv --out {tmp}/r.html",
+        3,
+        "a.csv has 2 rows, and the run was fitted to 600",
+        "say where the rows are that were fitted (--data)",
+        text("a.csv", "width,height\n1,2\n3,4\n"),
+    ),
+    "report: in the way": Case(
+        "report {fitted} --out {tmp}/notes.html",
+        4,
+        "notes.html exists and is no report of vigmm",
+        "choose another name with --out",
+        text("notes.html", "mine"),
+    ),
+    "report: no folder": Case(
+        "report {fitted} --out {tmp}/none/r.html", 4, "there is no folder {tmp}/none", "make it first"
+    ),
+    "report: no draws": Case("report {fitted} --draws 0", 2, "Invalid value for '--draws'", "equal to 2"),
+    # shuffle
+    "shuffle: another format": Case(
+        "shuffle {table} --format csv --out {tmp}/out", 2, "--format must be one of npy, parquet", "got 'csv'"
+    ),
+    "shuffle: no seed": Case("shuffle {table} --seed -1", 2, "--seed must be >= 0", "got -1"),
+    "shuffle: there already": Case(
+        "shuffle {table} --out {tmp}/out -q",
+        4,
+        "out already exists",
+        "choose another folder, or delete it first",
+        lambda tmp: (tmp / "out").mkdir(),
+    ),
+    "shuffle: no folder": Case(
+        "shuffle {table} --out {tmp}/none/out -q", 4, "there is no folder {tmp}/none", "make it first"
+    ),
+    "shuffle: into itself": Case(
+        "shuffle {tmp}/rows --out {tmp}/rows/out -q",
+        4,
+        "lies in the folder of the rows",
+        "choose one outside it with --out",
+        both(lambda tmp: (tmp / "rows").mkdir(), array("rows/a.npy", np.ones((3, 2)))),
+    ),
     # usage
     "no such command": Case("fti", 2, "No such command 'fti'", "--help"),
     "no such option": Case("fit a.yaml --sett a=1", 2, "No such option", "--set"),
@@ -457,3 +617,12 @@ def test_what_is_not_installed_says_how(vigmm, table, tmp_path, monkeypatch):
         assert done.exit_code == 3
         assert f"pip install 'vigmm[{extra}]'" in done.stderr
     assert not (tmp_path / "c.yaml").exists()
+
+
+def test_how_long_to_wait_for_others_is_a_number(vigmm, job, tmp_path, monkeypatch):
+    monkeypatch.setenv("VIGMM_MEET_SECONDS", "soon")
+    together = ("--coordinator", "localhost:1", "--processes", 2, "--process-id", 0)
+    done = vigmm("fit", job(), *together)
+    assert done.exit_code == 2
+    assert "VIGMM_MEET_SECONDS must be a whole number of seconds, got 'soon'" in done.stderr
+    assert not (tmp_path / "run").exists()

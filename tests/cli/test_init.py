@@ -64,6 +64,14 @@ def test_columns_that_are_better_left_out(tmp_path, values, why):
     assert not job.model.missing
 
 
+def test_the_command_can_be_pasted_and_stays_a_comment(tmp_path):
+    data = parquet(tmp_path / "rows.parquet", {"a": normal(), "b": normal(1)})
+    for name, shown in (("my job.yaml", "'my job.yaml'"), ("a\nseed: 7\n.yaml", "'a seed: 7 .yaml'")):
+        text = suggest(data, look(data), name=name)
+        assert f"#   vigmm fit {shown}\n" in text
+        assert read_job(text, name=name).seed == 0
+
+
 KEPT = {
     "three values": np.arange(ROWS) % 3,
     "nearly the same": normal() + 1e-3 * normal(7),

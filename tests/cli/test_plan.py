@@ -8,6 +8,8 @@ import subprocess
 import sys
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from vigmm.data.arrays import ArraySource
@@ -55,6 +57,18 @@ def test_of_the_data_only_the_description_is_read(vigmm, config, tmp_path, monke
     told = json.loads(done.stdout)
     assert (told["data"]["rows"], told["data"]["columns"], told["data"]["kind"]) == (1_234, 3, "npy")
     assert told["devices"]["name"] == "cpu:1"
+
+
+def test_the_files_say_what_their_pieces_take(vigmm, config, tmp_path):
+    table = pa.table({"a": np.zeros(5_000, np.float32), "b": np.zeros(5_000, np.float32)})
+    pq.write_table(table, tmp_path / "rows.parquet", row_group_size=1_000)
+    path = config(ABSENT.replace("nowhere.parquet", str(tmp_path / "rows.parquet")))
+    told = json.loads(vigmm("plan", path, "--json").stdout)
+    assert told["data"]["opened"] == 5_000 * 2 * 4  # less than 64 MiB, so all of it
+    assert told["memory"]["host"]["pieces of files"] == int(1.4 * 40_000)
+    told = json.loads(vigmm("plan", path, "--json", "--rows", 10**9, "--columns", 2).stdout)
+    assert told["data"]["opened"] is None
+    assert told["memory"]["host"]["pieces of files"] == int(1.4 * 2**26)
 
 
 def test_json_with_scaling(vigmm, config):

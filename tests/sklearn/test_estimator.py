@@ -17,9 +17,12 @@ from sklearn.exceptions import ConvergenceWarning
 
 import vigmm
 from vigmm import KMeansStart, LabelsStart, MeansStart, Moves, Outcome, Status
-from vigmm.core.errors import ConfigError
+from vigmm.core.errors import ConfigError, DataError
+from vigmm.data.arrays import ArraySource
 from vigmm.sklearn import BayesianGaussianMixture
 from vigmm.sklearn import estimator as module
+from vigmm.sklearn.choices import Choices
+from vigmm.sklearn.padding import Padded
 
 
 def test_attributes_are_those_of_the_posterior(fitted, clusters):
@@ -143,6 +146,45 @@ def test_a_labels_start_may_be_given(clusters, fitted):
     assert found.lower_bound_ == pytest.approx(fitted.lower_bound_, rel=1e-9)
 
 
+def test_labels_in_a_file_are_those_of_the_rows_that_were_given(clusters, fitted, tmp_path):
+    """Rows are filled up to one of a few lengths, of which a file of labels knows nothing."""
+    labels = fitted.predict(clusters)
+    np.save(tmp_path / "labels.npy", labels[:, None])
+    start = LabelsStart(path=str(tmp_path / "labels.npy"))
+    found = BayesianGaussianMixture(n_components=3, init_params=start).fit(clusters)
+    assert found.lower_bound_ == pytest.approx(fitted.lower_bound_, rel=1e-9)
+    with pytest.raises(DataError, match="there are 240 labels for 250 rows; give one for each row"):
+        BayesianGaussianMixture(n_components=3, init_params=LabelsStart(labels=labels[:240])).fit(clusters)
+    np.save(tmp_path / "labels.npy", clusters)
+    with pytest.raises(DataError, match=r"labels\.npy has 2 columns; labels are one column"):
+        BayesianGaussianMixture(n_components=3, init_params=start).fit(clusters)
+
+
+@pytest.mark.parametrize(
+    ("moves", "rows", "components", "fresh", "expected"),
+    [
+        ("auto", 50_000, 3, True, Moves(rows=20_000, keep=True)),
+        ("auto", 49_999, 3, True, None),
+        ("auto", 50_000, 1, True, None),
+        ("auto", 50_000, 3, False, None),
+        # A weight, a mean and a variance for each, less one weight: ten rows for every one of them.
+        ("auto", 60_000, 2_000, True, Moves(rows=59_990, keep=True)),
+        ("auto", 59_989, 2_000, True, None),
+        ("auto", 300_000, 10_000, True, Moves(rows=200_000, keep=True)),
+        (True, 100, 3, True, Moves(keep=True)),
+        (Moves(rounds=2), 100, 3, True, Moves(rounds=2, keep=True)),
+        (False, 50_000, 3, True, None),
+        (None, 50_000, 3, True, None),
+    ],
+)
+def test_when_components_are_searched_for(moves, rows, components, fresh, expected):
+    made = BayesianGaussianMixture(n_components=components, moves=moves)
+    source = Padded(ArraySource(np.zeros((rows, 1))))
+    found = Choices.of(made.get_params(), source, fresh=fresh)
+    assert found.moves == expected
+    assert found.still().moves is None
+
+
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 def test_a_warm_start_goes_on_where_the_last_fit_ended():
     rows = np.random.default_rng(1).uniform(size=(250, 2))
@@ -235,10 +277,10 @@ def test_moves_find_the_number_and_all_components_are_there(clusters):
     assert found.weights_.shape == (8,)
     assert found.means_.shape == (8, 2)
     assert np.sort(found.mean_precision_)[::-1][:3] == pytest.approx([125.01, 80.01, 45.01], abs=1e-3)
+    assert found.fit_.manifest["notes"]["moves"]["components"] == 3
     # What is not needed is as before data: the prior's mean, and next to no weight.
     assert np.sum(found.weights_[3:]) < 1e-2
     np.testing.assert_allclose(found.means_[3:], np.tile(clusters.mean(axis=0), (5, 1)), rtol=1e-6)
-    assert "moves" in found.fit_.manifest["notes"]
 
 
 @pytest.mark.slow

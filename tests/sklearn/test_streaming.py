@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -10,6 +13,7 @@ pytest.importorskip("sklearn")
 from sklearn.base import clone
 
 from vigmm.core.errors import ConfigError, DataError
+from vigmm.families import MeanField
 from vigmm.sklearn import BayesianGaussianMixture
 
 
@@ -90,3 +94,11 @@ def test_a_family_without_natural_parameters_is_refused(clusters):
     made = BayesianGaussianMixture(family="meanfield")
     with pytest.raises(ConfigError, match="partial_fit needs family='conjugate', not 'meanfield'"):
         clone(made).partial_fit(clusters)
+
+
+def test_a_stream_does_not_go_on_from_a_posterior_without_natural_parameters(clusters, fitted):
+    made = copy.deepcopy(fitted)
+    made.posterior_ = dataclasses.replace(made.posterior_, family=MeanField())
+    with pytest.raises(ConfigError, match="cannot go on from a posterior that was fitted with another"):
+        made.partial_fit(clusters)
+    assert made.n_samples_seen_ == 250

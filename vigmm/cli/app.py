@@ -94,7 +94,7 @@ def fit(
         typer.Option(
             metavar="HOST:PORT",
             envvar="VIGMM_COORDINATOR",
-            help="Of several processes: where the first one is. Not needed under Slurm and Open MPI.",
+            help="Of several processes: where the first one is. Not needed under Slurm and Open MPI 4.",
         ),
     ] = None,
     processes: Annotated[
@@ -250,7 +250,7 @@ def inspect(
 def compare(
     runs: Annotated[
         list[str],
-        typer.Argument(metavar="RUN RUN...", help="Folders that vigmm fit wrote.", show_default=False),
+        typer.Argument(metavar="RUN", help="Folders that vigmm fit wrote, two or more.", show_default=False),
     ],
     as_json: Json = False,
 ) -> None:
@@ -313,7 +313,9 @@ def report(
     ] = None,
     draws: Annotated[
         int | None,
-        typer.Option("--draws", metavar="N", help="Draws for k-hat, instead of what some seconds allow."),
+        typer.Option(
+            "--draws", metavar="N", help="Draws for k-hat, instead of what some seconds allow.", min=2
+        ),
     ] = None,
     restarts: Annotated[
         int,

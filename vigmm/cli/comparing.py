@@ -7,9 +7,8 @@ import json
 import typer
 from rich.table import Table
 
-from vigmm.cli.tables import page
+from vigmm.cli.tables import page, print_json
 from vigmm.core.errors import ConfigError
-from vigmm.rundir import plain
 from vigmm.rundir.comparing import Difference, Standing
 from vigmm.rundir.comparing import compare as standings_of
 
@@ -28,7 +27,7 @@ def compare(runs: list[str], *, as_json: bool) -> None:
     standings, differ = standings_of(runs)
     if as_json:
         answer = {"runs": [one.to_dict() for one in standings], "differ": differ}
-        typer.echo(json.dumps(plain(answer), allow_nan=False))
+        print_json(answer)
         return
     console = page(width=200)
     console.print(_table(standings))

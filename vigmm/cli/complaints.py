@@ -23,7 +23,7 @@ def errors() -> Iterator[None]:
         complain(str(error))
         raise typer.Exit(error.exit_code) from error
     except KeyboardInterrupt as error:
-        complain("interrupted before there was a model, so nothing was written")
+        complain("interrupted before there was a result, so nothing was written")
         raise typer.Exit(130) from error
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import shlex
 from pathlib import Path
 
 import typer
@@ -15,7 +16,7 @@ from vigmm.cli.machines import Machines, joined
 from vigmm.cli.progress import WRITE, reporter
 from vigmm.cli.reading import Reading
 from vigmm.config import Job, Output, load_job, path_of, to_yaml
-from vigmm.core.errors import ConfigError, OutputError, SpecError, VigmmError
+from vigmm.core.errors import ConfigError, SpecError, VigmmError
 from vigmm.core.outcome import Outcome, Status
 from vigmm.core.processes import Group
 from vigmm.data.sources import Source
@@ -95,7 +96,10 @@ def _unfinished(where: str | None) -> RunFolder:
     status = read_manifest(where).get("status")
     found = RunFolder.unfinished(where)
     if found is None:
-        raise OutputError(f"{where} is {status}: there is nothing to go on with")
+        raise ConfigError(
+            f"--resume {where}: this run is {status}, so there is nothing to go on with. To fit anew, use "
+            f"its {CONFIG} with another --out"
+        )
     return found
 
 
@@ -238,4 +242,4 @@ def _tell(facts: Facts, folder: str) -> None:
     for line in facts.advice():
         typer.echo(f"{'Note':<{width}}{line}")
     typer.echo(f"{'Run folder':<{width}}{folder} (read summary.txt first)")
-    typer.echo(f"{'Next':<{width}}vigmm report {folder} writes a page to look at")
+    typer.echo(f"{'Next':<{width}}vigmm report {shlex.quote(folder)} writes a page to look at")

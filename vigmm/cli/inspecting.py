@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import typer
 from rich.table import Table
 
-from vigmm.cli.tables import page
+from vigmm.cli.tables import page, print_json
 from vigmm.rundir import read_manifest, read_summary
 from vigmm.rundir.words import Facts
 
@@ -33,7 +32,7 @@ def inspect(run: str, *, everything: bool, as_json: bool) -> None:
     finished = manifest.get("status") == "finished"
     summary = read_summary(folder) if finished else None
     if as_json:
-        typer.echo(json.dumps({"manifest": manifest, "summary": summary}))
+        print_json({"manifest": manifest, "summary": summary})
         return
     if summary is None:
         typer.echo(

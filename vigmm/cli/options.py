@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Annotated
 
 import typer
 
-__all__ = ["Columns", "Data", "Json", "Key", "Quiet", "Run", "Skip"]
+__all__ = ["Columns", "Data", "Json", "Key", "Quiet", "Run", "Skip", "names"]
 
 Run = Annotated[str, typer.Argument(metavar="RUN", help="Folder that vigmm fit wrote.", show_default=False)]
 Data = Annotated[
@@ -38,3 +39,13 @@ Skip = Annotated[
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")]
 Json = Annotated[bool, typer.Option("--json", help="Answer as JSON, for programs.")]
+
+
+def names(columns: Iterable[str]) -> tuple[str, ...]:
+    """What ``--columns`` says, given once or more.
+
+    Example:
+        >>> names(["a, b", "c"])
+        ('a', 'b', 'c')
+    """
+    return tuple(name.strip() for one in columns for name in one.split(","))

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
-
 import typer
 
 from vigmm.cli.cache import compiled_programs
+from vigmm.cli.tables import print_json
 from vigmm.report import write_report
-from vigmm.rundir import plain
 
 __all__ = ["report"]
 
@@ -49,7 +47,7 @@ def report(
     if as_json:
         answer = {"report": str(made.path), "bytes": made.size, "verdict": made.verdict}
         answer |= {"sentence": made.sentence, "left_out": made.left_out}
-        typer.echo(json.dumps(plain(answer), allow_nan=False))
+        print_json(answer)
     elif not quiet:
         typer.echo(f"{made.path}: {made.size / 1e6:.1f} MB. {made.sentence}")
         for what in made.left_out:

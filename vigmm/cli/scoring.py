@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import math
+import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal
@@ -13,14 +13,16 @@ import numpy as np
 import typer
 
 from vigmm.cli.cache import compiled_programs
+from vigmm.cli.options import names
 from vigmm.cli.progress import Reporter, reporter
+from vigmm.cli.tables import print_json
 from vigmm.core.errors import ModelFileError
 from vigmm.data.arrays import default_columns
 from vigmm.data.images import patch_of
 from vigmm.data.protocol import Index, Rows2D, place_of
 from vigmm.data.sources import SOURCES, DataFile, Source, kind_of
 from vigmm.posterior import Assignments, Posterior, load
-from vigmm.rundir import MANIFEST, plain, read_manifest
+from vigmm.rundir import MANIFEST, read_manifest
 
 __all__ = ["accelerators", "evaluate", "load_run", "open_for", "skipped", "watched"]
 
@@ -43,7 +45,7 @@ def evaluate(
     if as_json:
         answer = {"mean_log_density": mean, "se": error, "rows": count, "data": source.name, "run": run}
         answer |= {"skipped_rows": skipped(source)} if skip else {}
-        typer.echo(json.dumps(plain(answer), allow_nan=False))
+        print_json(answer)
         return
     spread = f" ± {error:.2g} (standard error)" if count > 1 else ""
     left = f" ({skipped(source):,} skipped)" if skip else ""
@@ -65,7 +67,7 @@ def load_run(run: str) -> Posterior:
         if manifest.get("status") != "finished" and not (folder / "model.json").exists():
             raise ModelFileError(
                 f"{run} has no model yet: the run that began {manifest.get('started')} has not finished; "
-                f"wait for it, or go on with it: vigmm fit --resume {run}"
+                f"wait for it, or go on with it: vigmm fit --resume {shlex.quote(run)}"
             )
     elif not folder.exists():
         raise ModelFileError(f"{run}: no such run folder; name the folder that vigmm fit wrote")
@@ -86,9 +88,9 @@ def open_for(
     """
     bad: Literal["refuse", "skip"] = "skip" if skip else "refuse"
     if columns:
-        names = tuple(name.strip() for one in columns for name in one.split(","))
-        source = DataFile(path, columns=names, key=key, on_bad_rows=bad).open()
-        renamed = len(names) == posterior.dim and set(names) != set(posterior.columns)
+        told = names(columns)
+        source = DataFile(path, columns=told, key=key, on_bad_rows=bad).open()
+        renamed = len(told) == posterior.dim and set(told) != set(posterior.columns)
         return _Renamed(source, posterior.columns) if renamed else source
     options = SOURCES[kind_of(path)].options
     named = posterior.columns != default_columns(posterior.dim)

@@ -7,6 +7,7 @@ from pathlib import Path
 import typer
 
 from vigmm.cli.fitting import Interrupted
+from vigmm.cli.options import names
 from vigmm.cli.progress import reporter
 from vigmm.core.errors import ConfigError, OutputError
 from vigmm.data.arrays import default_columns
@@ -44,8 +45,7 @@ def run(
         raise ConfigError(f"--format must be one of {', '.join(sorted(FORMATS))}, got {format!r}")
     if not seed >= 0:
         raise ConfigError(f"--seed must be >= 0, got {seed}")
-    names = None if not columns else tuple(name.strip() for one in columns for name in one.split(","))
-    source = DataFile(data, columns=names, key=key).open()
+    source = DataFile(data, columns=names(columns) if columns else None, key=key).open()
     if not quiet:
         typer.echo(f"{source.name}: {shuffle_audit(source)}")
         ignored = getattr(source, "ignored", ())

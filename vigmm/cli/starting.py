@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import typer
@@ -51,4 +52,4 @@ def init(data: str, out: str, *, key: str | None, overwrite: bool, quiet: bool) 
         typer.echo(f"left out: {line}")
     if len(left) > _LISTED:
         typer.echo(f"left out: {len(left) - _LISTED} more; {out} names them")
-    typer.echo(f"{out} is written; read it, and then: vigmm fit {out}")
+    typer.echo(f"{out} is written; read it, and then: vigmm fit {shlex.quote(out)}")

@@ -1,12 +1,17 @@
-"""How commands print tables."""
+"""How commands print tables and JSON."""
 
 from __future__ import annotations
 
+import json
 import sys
+from typing import Any
 
+import typer
 from rich.console import Console
 
-__all__ = ["page"]
+from vigmm.rundir import plain
+
+__all__ = ["page", "print_json"]
 
 
 def page(*, width: int = 160) -> Console:
@@ -16,3 +21,8 @@ def page(*, width: int = 160) -> Console:
     """
     wide = None if sys.stdout.isatty() else width
     return Console(width=wide, highlight=False, markup=False, emoji=False)
+
+
+def print_json(answer: Any) -> None:
+    """One JSON value on one line; numbers that are not finite are null, for JSON has no word for them."""
+    typer.echo(json.dumps(plain(answer), allow_nan=False))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import textwrap
 from pathlib import Path
 
@@ -37,7 +38,7 @@ def suggest(data: DataFile, seen: Look, *, name: str) -> str:
             f"with"
         ),
         "#",
-        f"#   vigmm fit {name}",
+        f"#   vigmm fit {shlex.quote(_printable(name))}",
         "#",
         *_comment(
             "Every key is optional but data; what is left out has a default, and the run folder will hold "
@@ -171,9 +172,12 @@ def _output(data: DataFile) -> list[str]:
 
 def _comment(text: str, *, indent: int = 0) -> list[str]:
     start = " " * indent + "# "
-    # A name may hold anything: a line break would end the comment, a control character spoil the file.
-    words = "".join(c if c.isprintable() else " " for c in text).split()
     return textwrap.wrap(
-        " ".join(words), _WIDTH, initial_indent=start, subsequent_indent=start,
+        " ".join(_printable(text).split()), _WIDTH, initial_indent=start, subsequent_indent=start,
         break_long_words=False, break_on_hyphens=False,
     )  # fmt: skip
+
+
+def _printable(text: str) -> str:
+    """A name may hold anything: a line break would end the comment, a control character spoil the file."""
+    return "".join(c if c.isprintable() else " " for c in text)

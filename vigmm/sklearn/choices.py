@@ -10,7 +10,8 @@ from typing import Any, TypeVar
 import numpy as np
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 
-from vigmm.core.errors import ConfigError
+from vigmm.core.errors import ConfigError, DataError
+from vigmm.data.sources import DataFile
 from vigmm.estimators import ESTIMATORS, Estimator
 from vigmm.families import FAMILIES, Conjugate, Family
 from vigmm.models import Mixture, NormalWishart
@@ -33,6 +34,10 @@ _STARTS: dict[str, Start] = {
     "random_from_data": RandomStart(),
 }
 _POSITIVE = Interval(Real, 0, None, closed="neither")
+# Below, compiling the search takes longer than many a fit.
+_MANY_ROWS = 50_000
+# With fewer rows for each parameter the bound prefers fewer components than the density of other rows would.
+_ROWS_EACH, _LEAST_SEARCHED = 10, 20_000
 
 CONSTRAINTS: dict[str, list[Any]] = {
     "n_components": [Interval(Integral, 1, None, closed="left")],
@@ -56,7 +61,7 @@ CONSTRAINTS: dict[str, list[Any]] = {
     "family": [StrOptions(set(FAMILIES)), HasMethods("init")],
     "estimator": [None, StrOptions(set(ESTIMATORS)), HasMethods("estimate")],
     "optimizer": [None, StrOptions(set(OPTIMIZERS)), HasMethods("build")],
-    "moves": [None, "boolean", Moves],
+    "moves": [None, "boolean", StrOptions({"auto"}), Moves],
     "dtype": [None, StrOptions({"float32", "float64"})],
     "total_rows": [None, _POSITIVE],
     "forgetting": [Interval(Real, 0.5, 1, closed="right")],
@@ -87,17 +92,25 @@ class Choices:
     whole: bool
 
     @staticmethod
-    def of(params: Mapping[str, Any], rows: int, dim: int) -> Choices:
-        """From an estimator's parameters, for `rows` rows (padding included) of `dim` columns."""
+    def of(params: Mapping[str, Any], source: Padded, *, fresh: bool) -> Choices:
+        """From an estimator's parameters.
+
+        Args:
+            params: the parameters.
+            source: the rows.
+            fresh: whether the fit looks for its own start, and does not go on from an earlier one.
+        """
+        rows, dim = len(source), source.dim
         family = _row(FAMILIES, params["family"])
         exact = isinstance(family, Conjugate)
-        size, moves = params["batch_size"], params["moves"]
+        size = params["batch_size"]
         usual = Train()
         if size is None:
             size = rows if exact else usual.batch_size
         whole = exact and size >= rows
+        model = mixture(params, dim)
         return Choices(
-            model=mixture(params, dim),
+            model=model,
             family=family,
             estimator=None if params["estimator"] is None else _row(ESTIMATORS, params["estimator"]),
             optimizer=None if params["optimizer"] is None else _row(OPTIMIZERS, params["optimizer"]),
@@ -111,14 +124,31 @@ class Choices:
                 patience=1 if whole else usual.patience,
                 chunk_steps=10 if whole else usual.chunk_steps,
             ),
-            moves=Moves() if moves is True else moves or None,
+            moves=_moves(params["moves"], model, source, fresh=fresh),
             whole=whole,
         )
 
     def still(self) -> Choices:
         """The same with one step of size zero, which leaves the start bit for bit."""
         still = dataclasses.replace(self.train, min_steps=1, max_steps=1)
-        return dataclasses.replace(self, train=still, optimizer=Sgd(rate=float(np.finfo(np.float64).tiny)))
+        slow = Sgd(rate=float(np.finfo(np.float64).tiny))
+        return dataclasses.replace(self, train=still, optimizer=slow, moves=None)
+
+
+def _moves(chosen: Any, model: Mixture, source: Padded, *, fresh: bool) -> Moves | None:
+    """The search, which keeps all components that were asked for: attributes have a row for each.
+
+    Iterations over all rows follow in any case, so that by default it looks at as many as tell the components
+    apart.
+    """
+    if chosen == "auto":
+        enough = max(_LEAST_SEARCHED, _ROWS_EACH * model.position_size(source.dim))
+        found = Moves(rows=min(enough, Moves().rows))
+        many = source.given >= max(_MANY_ROWS, found.rows)
+        chosen = found if fresh and many and model.num_components > 1 else None
+    if not chosen:
+        return None
+    return dataclasses.replace(Moves() if chosen is True else chosen, keep=True)
 
 
 def mixture(params: Mapping[str, Any], dim: int) -> Mixture:
@@ -194,9 +224,18 @@ def start_of(chosen: Any, source: Padded, components: int) -> Start:
     if components == 1 and isinstance(chosen, str):
         return LabelsStart(labels=np.zeros(len(source), np.int64))
     found: Start = _STARTS[chosen] if isinstance(chosen, str) else chosen
-    if isinstance(found, LabelsStart) and found.labels is not None:
-        return dataclasses.replace(found, labels=source.labels(found.labels.value))
+    if isinstance(found, LabelsStart):
+        labels = found.labels.value if found.path is None else _column(found.path)
+        return dataclasses.replace(found, path=None, labels=source.labels(labels))
     return found
+
+
+def _column(path: str) -> np.ndarray:
+    """Labels of the rows that were given, from a file: those of padding are not in it."""
+    source = DataFile(path).open()
+    if source.dim != 1:
+        raise DataError(f"{path} has {source.dim} columns; labels are one column")
+    return np.asarray(source[:])[:, 0]
 
 
 def _row(table: Mapping[str, type[T]], value: Any) -> T:

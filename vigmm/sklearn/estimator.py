@@ -55,7 +55,7 @@ class BayesianGaussianMixture(
             ``tied_spherical`` and ``low_rank`` (which needs another family).
         tol: a fit has converged when an iteration raises the ELBO by less than this, in nats *per row*.
         reg_covar: accepted and not used: the prior keeps covariances away from zero.
-        max_iter: passes over the rows; 0 for the initialisation alone.
+        max_iter: passes over the rows, those of the search not counted; 0 for the initialisation alone.
         n_init: number of starts; the one that ends with the highest bound is kept.
         init_params: ``kmeans``: the best of six k-means partitions of up to 20,000 rows; ``k-means++``: the
             same without k-means iterations; ``random`` and ``random_from_data``: rows go to the nearest of
@@ -76,7 +76,9 @@ class BayesianGaussianMixture(
         family: family of q, by name or as a Spec; see docs/choose.md.
         estimator: estimator of the bound and its gradient; None for the family's own.
         optimizer: None for what suits.
-        moves: True, or a `vigmm.Moves`, to search for the number of components by splits and merges before.
+        moves: whether the components are searched for by splits and merges before the iterations: True, a
+            `vigmm.Moves`, False, or ``auto``: with 50,000 rows or more, and ten for each parameter, unless
+            the fit goes on from another.
         dtype: of the computation: ``float32``, ``float64``, or None for that of the rows.
         total_rows: for `partial_fit`: how many rows there will be, if that is known.
         forgetting: for `partial_fit`: 1 remembers all chunks alike, less forgets early ones.
@@ -142,7 +144,7 @@ class BayesianGaussianMixture(
         family: Any = "conjugate",
         estimator: Any = None,
         optimizer: Any = None,
-        moves: Any = None,
+        moves: Any = "auto",
         dtype: str | None = None,
         total_rows: float | None = None,
         forgetting: float = 0.7,
@@ -222,7 +224,7 @@ class BayesianGaussianMixture(
             y: not used.
             sample_weight: for how many rows each row counts; ones by default.
         """
-        check_family(self.family)
+        check_family(self.family, getattr(self, "posterior_", None))
         first = not hasattr(self, "posterior_")
         rows, weight = self._given(X, sample_weight, reset=first)
         if not first:
@@ -257,10 +259,10 @@ class BayesianGaussianMixture(
         plain = ArraySource(rows, columns=columns, name="X")
         source = Padded(plain, one_unit="spherical" in self.covariance_type)
         weight = source.weight(sample_weight)
-        choices = Choices.of(self.get_params(deep=False), len(source), rows.shape[1])
         old = getattr(self, "posterior_", None) if self.warm_start else None
         if old is not None and (old.dim, old.num_components) != (rows.shape[1], self.n_components):
             old = None
+        choices = Choices.of(self.get_params(deep=False), source, fresh=old is None)
         start = start_of(self.init_params, source, self.n_components) if old is None else old
         seeds = check_random_state(self.random_state)
         lines = Lines(self.verbose, self.verbose_interval) if self.verbose else None

@@ -63,21 +63,11 @@ def train_once(
     """
     first: Start = ModelStart(posterior=start, divide=False) if isinstance(start, Posterior) else start
     now = choices if passes > 0 else choices.still()
-
-    def run(first: Start, *, moves: bool) -> Fit:
-        return fit(
-            source, model=now.model, family=now.family, estimator=now.estimator, optimizer=now.optimizer,
-            start=first, train=now.train, moves=now.moves if moves else None, seed=seed,
-            dtype="float64" if dtype == "float64" else "float32", sample_weight=weight, progress=progress,
-        )  # fmt: skip
-
-    searching = now.moves is not None and passes > 0
-    found = run(first, moves=searching)
-    if searching and found.posterior.num_components < now.model.num_components:
-        # All components that were asked for: those that the search has no use for are empty.
-        notes = found.manifest["notes"]
-        found = run(ModelStart(posterior=found.posterior), moves=False)
-        found.manifest["notes"] = {**notes, "all_components": found.manifest["notes"]["start"]}
+    found = fit(
+        source, model=now.model, family=now.family, estimator=now.estimator, optimizer=now.optimizer,
+        start=first, train=now.train, moves=now.moves, seed=seed,
+        dtype="float64" if dtype == "float64" else "float32", sample_weight=weight, progress=progress,
+    )  # fmt: skip
     if passes == 0:
         return Trained(fit=found, bounds=[], passes=0, converged=False)
     per_pass = now.train.sampler.steps_per_epoch(len(source))

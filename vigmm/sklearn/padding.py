@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from vigmm.core.errors import DataError
 from vigmm.data.protocol import Index, Rows2D, Source
 
 __all__ = ["Padded", "padded_length"]
@@ -44,8 +45,10 @@ class Padded:
     """
 
     def __init__(self, source: Source, *, one_unit: bool = False) -> None:
-        self._source, self._rows, self.one_unit = source, len(source), one_unit
-        self._length = padded_length(self._rows)
+        self._source, self.one_unit = source, one_unit
+        self.given = len(source)
+        """Rows without the padding."""
+        self._length = padded_length(self.given)
         self.name, self.dim, self.columns = source.name, source.dim, source.columns
         self.dtype: np.dtype[Any] = source.dtype
 
@@ -54,10 +57,10 @@ class Padded:
 
     def __getitem__(self, index: Index) -> Rows2D:
         if isinstance(index, slice):
-            if index.indices(self._length)[1] <= self._rows and (index.step or 1) > 0:
+            if index.indices(self._length)[1] <= self.given and (index.step or 1) > 0:
                 return self._source[slice(*index.indices(self._length))]
             index = np.arange(self._length)[index]
-        return self._source[np.minimum(index, self._rows - 1)]
+        return self._source[np.minimum(index, self.given - 1)]
 
     def fingerprint(self) -> str:
         """That of the rows themselves."""
@@ -66,10 +69,19 @@ class Padded:
     def weight(self, sample_weight: Float[np.ndarray, " N"] | None) -> Float[np.ndarray, " M"]:
         """Weights of all rows: the user's, or ones, and then zeros."""
         heavy = np.zeros(self._length)
-        heavy[: self._rows] = 1.0 if sample_weight is None else sample_weight
+        heavy[: self.given] = 1.0 if sample_weight is None else sample_weight
         return heavy
 
     def labels(self, labels: Any) -> np.ndarray:
-        """One label for each row, of whatever value where its weight is 0."""
+        """One label for each row, of whatever value where its weight is 0.
+
+        Raises:
+            DataError: if there is not one for each row that was given.
+        """
         given = np.asarray(labels)
-        return np.concatenate([given, np.repeat(given[-1:], self._length - self._rows)])
+        if len(given) != self.given:
+            raise DataError(
+                f"init_params: there are {len(given)} labels for {self.given} rows; give one for each row, "
+                "and -1 where there is none"
+            )
+        return np.concatenate([given, np.repeat(given[-1:], self._length - self.given)])

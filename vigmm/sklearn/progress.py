@@ -19,7 +19,7 @@ class Lines:
     def __init__(self, verbose: int, interval: int) -> None:
         self._verbose, self._interval = verbose, interval
         self._began = self._last = time.perf_counter()
-        self._shown, self._elbo = 0, float("nan")
+        self._shown, self._elbo, self._what = 0, float("nan"), "Iteration"
 
     def begins(self, number: int) -> None:
         """Initialisation `number` begins."""
@@ -36,13 +36,14 @@ class Lines:
     def start(self, total_steps: int, phase: str) -> None:
         """A phase begins."""
         self._shown, self._elbo, self._last = 0, float("nan"), time.perf_counter()
+        self._what = "Search round" if phase == "search" else "Iteration"
 
     def update(self, step: int, values: dict[str, float]) -> None:
         """`step` steps are done."""
         if step - self._shown < self._interval:
             return
         now, bound = time.perf_counter(), values.get("elbo", float("nan"))
-        text = f"  Iteration {step}"
+        text = f"  {self._what} {step}"
         if self._verbose > 1:
             text += f"\t time lapse {now - self._last:.5f}s\t lower bound change {bound - self._elbo:.5f}"
         _say(text)

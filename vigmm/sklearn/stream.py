@@ -15,17 +15,23 @@ from vigmm.data.arrays import ArraySource
 from vigmm.data.device import to_rows
 from vigmm.data.moments import Standardizer
 from vigmm.families import Conjugate, ConjugateParams
+from vigmm.posterior import Posterior
 from vigmm.sklearn.padding import Padded
 from vigmm.train.streaming import absorb, grow
 
 __all__ = ["check_family", "stretch", "take_in"]
 
 
-def check_family(family: Any) -> None:
-    """Refuse families without natural parameters."""
+def check_family(family: Any, posterior: Posterior | None) -> None:
+    """Refuse families without natural parameters: the one asked for, and that of an earlier fit."""
     if family != "conjugate" and not isinstance(family, Conjugate):
         raise ConfigError(
             f"partial_fit needs family='conjugate', not {family!r}: fit all rows at once instead"
+        )
+    if posterior is not None and not isinstance(posterior.family, Conjugate):
+        raise ConfigError(
+            "partial_fit cannot go on from a posterior that was fitted with another family than 'conjugate': "
+            "fit again first, or take a clone"
         )
 
 

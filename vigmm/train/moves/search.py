@@ -83,7 +83,8 @@ def search(
         interrupt: the request to stop.
 
     Returns:
-        The posterior and what happened. Where fewer components are the same prior, it has only those in use.
+        The posterior and what happened. Where fewer components are the same prior, it has only those in use,
+        unless `Moves.keep` says otherwise.
     """
     show = progress or Silent()
     request = Request(interrupt, max_seconds)
@@ -108,7 +109,8 @@ def search(
         if "broken" in stage.notes:
             break
     assert stage is not None
-    final = stage.resized(slots, stage.count(slots) if model.weights.truncates() else model.num_components)
+    fewer = model.weights.truncates() and not moves.keep
+    final = stage.resized(slots, stage.count(slots) if fewer else model.num_components)
     show.finish()
     return Found(
         params=final.params,

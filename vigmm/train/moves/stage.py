@@ -50,6 +50,8 @@ class Moves:
         rounds: the most split rounds of a stage; a stage ends when every kind of cut has failed in a row.
         split_steps: coordinate steps that halves take before they may merge.
         settle_steps: the most coordinate steps after a round.
+        keep: whether components that the search has no use for stay in the model, empty. Else it has those
+            only that were found, wherever fewer are the same prior.
     """
 
     rows: int = 200_000
@@ -57,6 +59,7 @@ class Moves:
     rounds: int = 20
     split_steps: int = 15
     settle_steps: int = 50
+    keep: bool = False
 
     def __post_init__(self) -> None:
         for name in ("rows", "first_rows", "split_steps", "settle_steps"):
