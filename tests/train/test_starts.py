@@ -174,6 +174,7 @@ def test_rounds_halve():
     assert num_lanes(SMALL, 10) in (1, 4)
 
 
+@pytest.mark.slow
 def test_devices_share_the_contest_and_come_to_the_same_result(problem, monkeypatch):
     devices = 3  # five contenders do not divide into three
     start = KMeansStart(rows=300, restarts=5, steps=30, batch_size=100)
