@@ -133,6 +133,7 @@ def _lines(made: Plan, read_rate: float, *, given: bool) -> list[tuple[str, str]
         lines.append(("Exchange", f"{text} at {one.link / 1e9:.0f} GB/s"))
     parts = {"arithmetic": step.compute, "memory": step.memory}
     parts |= {"starting kernels": step.start} if step.start else {}
+    parts |= {"picking rows": step.picking} if step.picking else {}
     parts |= {"exchange": step.exchange} if count > 1 else {}
     lines.append(("Step", ", ".join(f"{name} {_time(value)}" for name, value in parts.items())))
     if made.streamed:

@@ -23,9 +23,10 @@ __all__ = ["READ_RATE", "READ_SOURCE", "Plan", "Step", "Table", "as_dict", "make
 
 READ_RATE = 590e6
 READ_SOURCE = "benchmarks/results/streaming.md: Parquet, per CPU second of the thread that reads"
-# Bytes for each row of a batch over several devices, to find out which of them are here: compiled for H100 (D = K
-# = 16), each of 4 moves 54.7 MB in a step of 50,000 rows, and each of 64 moves 77.0 MB in one of 800,000.
-_PICKING = 30.0
+# Bytes for each row of a batch over several devices, to find out which of them are here, as compiled with D = K =
+# 16. Each of 4 H100 moves 54.7 MB in a step of 50,000 rows, and each of 64 moves 77.0 MB in one of 800,000. A v5e,
+# which scatters slowly, moves 134 MB in a step of 50,000 rows on its own, and 482 MB if they are its part of 200,000.
+_PICKING = {"h100": 30.0, "v5e": 1_740.0, None: 30.0}
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,7 @@ class Step:
         compute: seconds of arithmetic, and of whatever does not depend on the rows.
         memory: seconds of moving bytes.
         start: seconds of starting kernels.
+        picking: seconds of finding out which rows of a batch are on a device.
         exchange: seconds of collectives.
     """
 
@@ -60,12 +62,13 @@ class Step:
     compute: float
     memory: float
     start: float
+    picking: float
     exchange: float
 
     @property
     def seconds(self) -> float:
-        """The slowest of arithmetic, memory and starting, and then the exchange."""
-        return max(self.compute, self.memory, self.start) + self.exchange
+        """The slowest of arithmetic, memory and starting, and then picking and the exchange."""
+        return max(self.compute, self.memory, self.start) + self.picking + self.exchange
 
     @property
     def limit(self) -> str:
@@ -74,6 +77,7 @@ class Step:
             "compute": self.compute,
             "memory bandwidth": self.memory,
             "starting kernels": self.start,
+            "picking rows": self.picking,
             "collectives": self.exchange,
         }
         return max(parts, key=lambda name: parts[name])
@@ -227,11 +231,11 @@ def step_of(
         # What is made of rows grows with them; the state is small beside them where the ratio was measured.
         moved, computed = least.rows * ratio.bytes + least.rest, computed * ratio.flops
         kernels, busy = ratio.kernels(mine), ratio.busy
-    shared, exchange = 0.0, 0.0
+    shared, picking, exchange = 0.0, 0.0, 0.0
     if count > 1:
         shared = float(width * batch * (dim + 1)) if picked else 0.0
         # The part of a step that does not get smaller with more devices.
-        moved += _PICKING * batch if picked else 0.0
+        picking = _PICKING[figures.compiled] * batch / figures.bandwidth if picked else 0.0
         exchange = devices.reduce_seconds(kept.params)
     return Step(
         rows=batch,
@@ -246,6 +250,7 @@ def step_of(
         compute=computed / (figures.flops * busy) + figures.step,
         memory=moved / figures.bandwidth,
         start=kernels * figures.start,
+        picking=picking,
         exchange=exchange,
     )
 
