@@ -23,9 +23,10 @@ __all__ = ["READ_RATE", "READ_SOURCE", "Plan", "Step", "Table", "as_dict", "make
 
 READ_RATE = 590e6
 READ_SOURCE = "benchmarks/results/streaming.md: Parquet, per CPU second of the thread that reads"
-# Bytes for each row of a batch over several devices, to find out which of them are here, as compiled with D =
-# K = 16. Each of 4 H100 moves 54.7 MB in a step of 50,000 rows, and each of 64 moves 77.0 MB in one of 800,000.
-# A v5e, which scatters slowly, moves 134 MB in a step of 50,000 rows on its own, 482 MB where they are a fourth.
+# Bytes for each row of a batch over several devices, to find out which of them are here, compiled with D = K
+# = 16. Each of 4 H100 moves 54.7 MB in a step of 50,000 rows, each of 64 moves 77.0 MB in one of 800,000. A
+# v5e scatters slowly: it moves 134 MB in a step of 50,000 rows on its own, and 482 MB where they are a
+# fourth.
 _PICKING = {"h100": 30.0, "v5e": 1_740.0, None: 30.0}
 
 
