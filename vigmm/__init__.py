@@ -16,6 +16,7 @@ __version__ = "0.1.0"
 
 _EXPORTS = {
     "Adam": "vigmm.optim",
+    "Automatic": "vigmm.optim",
     "Averaged": "vigmm.optim",
     "Blocks": "vigmm.families",
     "Conjugate": "vigmm.families",
@@ -69,6 +70,7 @@ _EXPORTS = {
     "fit_numpyro": "vigmm.interop",
     "from_numpyro": "vigmm.interop",
     "load": "vigmm.posterior",
+    "load_numpyro": "vigmm.interop",
     "to_arviz": "vigmm.interop",
     "to_numpyro": "vigmm.interop",
     "to_numpyro_guide": "vigmm.interop",
@@ -77,6 +79,7 @@ _EXPORTS = {
 
 __all__ = [
     "Adam",
+    "Automatic",
     "Averaged",
     "Blocks",
     "Conjugate",
@@ -131,6 +134,7 @@ __all__ = [
     "fit_numpyro",
     "from_numpyro",
     "load",
+    "load_numpyro",
     "to_arviz",
     "to_numpyro",
     "to_numpyro_guide",
@@ -145,7 +149,15 @@ if TYPE_CHECKING:
     from vigmm.estimators import Importance, Natural, Pathwise, Score
     from vigmm.families import Blocks, Conjugate, Flow, FullRank, LowRank, MeanField
     from vigmm.fitted import Fit
-    from vigmm.interop import fit_numpyro, from_numpyro, to_arviz, to_numpyro, to_numpyro_guide, to_sklearn
+    from vigmm.interop import (
+        fit_numpyro,
+        from_numpyro,
+        load_numpyro,
+        to_arviz,
+        to_numpyro,
+        to_numpyro_guide,
+        to_sklearn,
+    )
     from vigmm.models import (
         Diag,
         Dirichlet,
@@ -166,7 +178,7 @@ if TYPE_CHECKING:
         TiedSpherical,
         distribution,
     )
-    from vigmm.optim import Adam, Averaged, Fisher, RobbinsMonro, Sgd
+    from vigmm.optim import Adam, Automatic, Averaged, Fisher, RobbinsMonro, Sgd
     from vigmm.posterior import Diagnosis, Posterior, load
     from vigmm.train import KMeansStart, LabelsStart, MeansStart, ModelStart, Moves, RandomStart, Train
 

@@ -65,6 +65,10 @@ CASES: dict[str, Mixture] = {
     "free-stick": Mixture(num_components=K, weights=DirichletProcess(last_stick="free", hyper=Gamma())),
     "dirichlet-hyper": Mixture(num_components=K, weights=Dirichlet(hyper=Gamma(2.0, 1.0))),
     "one": Mixture(num_components=1),
+    "factor": Mixture(num_components=K, prior=NormalWishart(hyper=Gamma(2.0, 3.0))),
+    "factor-tied": Mixture(
+        num_components=K, covariance=TiedDiag(), prior=NormalWishart(hyper=Gamma(2.0, 3.0)), noise=Noise()
+    ),
 }
 
 

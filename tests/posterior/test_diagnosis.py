@@ -15,7 +15,7 @@ from vigmm.core.errors import SpecError
 from vigmm.families import Blocks
 from vigmm.models import Full, Mixture, NormalWishart
 from vigmm.posterior.agreement import adjusted_rand
-from vigmm.posterior.checks import tail_probability
+from vigmm.posterior.checks import predictive_checks, tail_probability
 
 ROWS, DIM, KAPPA, DOF = 60, 2, 0.5, 4.0
 
@@ -132,6 +132,19 @@ def test_resampled_draws_are_closer(fit, x, model):
     exact = fit.posterior.draw(jax.random.key(0), 4000)
     error = exact.means.std(axis=0) / np.sqrt(found.weights.effective_draws)
     assert np.all(np.abs(draws.means.mean(axis=0) - exact.means.mean(axis=0)) < 5 * error)
+
+
+def test_missing_values_are_missing_in_replicates_too(fit, x):
+    """Gaps are no surprise; a column of which nothing was seen is not checked."""
+    gaps = x.copy()
+    gaps[::3, 0] = np.nan
+    whole = predictive_checks(fit.posterior, gaps, jax.random.key(0))
+    assert len(whole) == 12
+    assert all(np.isfinite([check.observed, check.low, check.high]).all() for check in whole)
+    assert min(check.probability for check in whole) > 0.01
+    gaps[:, 0] = np.nan
+    left = predictive_checks(fit.posterior, gaps, jax.random.key(0))
+    assert {check.column for check in left} == {"x1"}
 
 
 def test_every_finding_reads_as_a_sentence(diagnosis):

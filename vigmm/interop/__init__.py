@@ -2,8 +2,9 @@
 
 from vigmm.interop.arviz_data import to_arviz
 from vigmm.interop.export import sites, to_numpyro
-from vigmm.interop.fitting import NumpyroFit, fit_numpyro
+from vigmm.interop.fitting import fit_numpyro
 from vigmm.interop.guides import PositionDistribution, as_distribution, to_numpyro_guide
+from vigmm.interop.numpyro_fit import NumpyroFit, load_numpyro
 from vigmm.interop.numpyro_model import NumpyroModel, from_numpyro
 from vigmm.interop.onnx_model import to_onnx
 from vigmm.interop.sklearn_model import to_sklearn
@@ -16,6 +17,7 @@ __all__ = [
     "as_distribution",
     "fit_numpyro",
     "from_numpyro",
+    "load_numpyro",
     "sites",
     "to_arviz",
     "to_numpyro",

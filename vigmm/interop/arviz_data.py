@@ -80,6 +80,7 @@ def to_arviz(
     except ImportError as error:
         raise OutputError("ArviZ data need ArviZ; pip install 'vigmm[arviz]'") from error
     posterior = posterior_of(source)
+    require(num_draws >= 1, "num_draws", ">= 1", num_draws)
     require(rows is not None or not log_likelihood, "rows", "given with log_likelihood", rows)
     name, root = ("summary", posterior.seed) if seed is None else ("arviz", seed)
     key = rng.stream(rng.root_key(root), name)
@@ -115,11 +116,11 @@ def to_arviz(
 
 def _rows(source: Any, rows: Any) -> np.ndarray:
     """The rows to compare with: all that are given, or a number of those that were fitted."""
-    if isinstance(rows, bool) or not isinstance(rows, int):
+    if isinstance(rows, bool) or not isinstance(rows, int | np.integer):
         return rows_of(source, rows, np.iinfo(np.int64).max)[0]
     if rows < 1:
         raise SpecError("rows", ">= 1, or a table", rows)
-    return rows_of(source, None, rows)[0]
+    return rows_of(source, None, int(rows))[0]
 
 
 def _parameters(posterior: Posterior, draws: Draws, covariances: bool) -> dict[str, np.ndarray]:

@@ -26,7 +26,8 @@ from vigmm.models.covariance.matrices import Matrices
 from vigmm.models.covariance.normal_gamma import NormalGammaParams
 from vigmm.models.covariance.normal_wishart import NormalWishartParams
 from vigmm.models.covariance.variances import Variances
-from vigmm.models.priors import Independent
+from vigmm.models.priors import Independent, NormalWishart
+from vigmm.models.weights import Gamma
 
 __all__ = ["ComponentSites", "component_sites"]
 
@@ -51,18 +52,41 @@ def component_sites(model: Mixture, prior: Prior) -> ComponentSites:
     Raises:
         SpecError: for a covariance structure or a prior that has no counterpart here.
     """
-    structure, built = model.structure, prior.components
+    structure, built, hyper = model.structure, prior.components, getattr(model.prior, "hyper", None)
     if not isinstance(structure, Matrices | Variances):
         got = type(model.covariance).__name__.lower()
         raise SpecError("covariance", "a full matrix or variances, tied or not, for NumPyro", got)
     if isinstance(model.prior, Independent):
         return _Independent(model.prior, structure, prior, model.num_components)
+    if isinstance(hyper, Gamma):
+        return _Factored(hyper, model, prior)
     if isinstance(structure, Matrices) and isinstance(built, NormalWishartParams):
         return _NormalWishart(structure, built)
     if isinstance(structure, Variances) and isinstance(built, NormalGammaParams):
         return _NormalGamma(structure, built)
     got = type(model.prior).__name__.lower()
     raise SpecError("prior", "'normal_wishart' or 'independent' for NumPyro", got)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Factored:
+    """A conjugate prior with s times its expected covariance, s ~ Gamma."""
+
+    hyper: Gamma
+    model: Mixture
+    prior: Prior
+
+    def _given(self, factor: Array) -> ComponentSites:
+        known = dataclasses.replace(self.model, prior=NormalWishart())
+        scaled = self.model.structure.scaled(self.prior.components, factor)
+        return component_sites(known, dataclasses.replace(self.prior, components=scaled))
+
+    def sample(self) -> Parts:
+        return self._given(numpyro.sample("factor", dist.Gamma(self.hyper.shape, self.hyper.rate))).sample()
+
+    def values(self, u: StructurePosition, inner: StructurePosition) -> dict[str, Array]:
+        factor = jnp.exp(u.shared[-1])
+        return {**self._given(factor).values(inner, inner), "factor": factor}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -168,7 +168,7 @@ def sites(model: Mixture, prior: Prior, u: Position) -> dict[str, Array]:
 
     ``sticks`` and ``concentration`` for the weights, ``noise`` (share of the noise component), ``dof``; for
     the components ``loc`` and ``precision_root`` (Normal-Wishart: Lambda = L L^T) or ``precision``
-    (Normal-Gamma), or ``mean``, ``sd`` or ``variance``, ``correlation`` and ``factor`` (independent priors).
+    (Normal-Gamma), or ``mean``, ``sd`` or ``variance`` and ``correlation`` (independent priors); ``factor``.
     Only those that the model has.
     """
     num_sticks = model.weights.num_sticks(model.num_components)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-import functools
 from collections.abc import Callable
 from typing import Any, Literal, cast
 
@@ -14,7 +12,6 @@ from jaxtyping import Float
 
 from vigmm.api import as_source, default_estimator
 from vigmm.core import rng
-from vigmm.core.outcome import Outcome
 from vigmm.core.precision import precision
 from vigmm.core.struct import require
 from vigmm.core.typing import PRNGKey
@@ -23,58 +20,19 @@ from vigmm.data.moments import Standardizer
 from vigmm.data.sources import check_rows
 from vigmm.estimators import Estimator, Objective
 from vigmm.families import Family, FullRank, Guess
+from vigmm.interop.numpyro_fit import NumpyroFit
 from vigmm.interop.numpyro_model import Example, NumpyroModel, from_numpyro
 from vigmm.optim import Optimizer
-from vigmm.posterior import ElboReport, elbo
-from vigmm.train import Progress, Train, default_optimizer
+from vigmm.posterior import elbo
+from vigmm.train import Progress, Train, budget, default_optimizer
 from vigmm.train import train as run_training
 from vigmm.train.interrupt import Interrupt
 
-__all__ = ["NumpyroFit", "fit_numpyro"]
+__all__ = ["fit_numpyro"]
 
 # Rows that are kept for the shapes of the prior's sites, and to check what the model does with rows.
 _EXAMPLE = 2
 _CHECKED = 8
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class NumpyroFit:
-    """What a fit of a NumPyro model leaves.
-
-    Args:
-        model: the model.
-        family: the family of q.
-        params: parameters of q, over the unconstrained coordinates of the latent sites.
-        example: rows that give the prior's sites their shapes.
-        elbo: the final bound of the training rows with its standard error and terms.
-        outcome: how the run ended; check `outcome.ok` first.
-        metrics: per-step and per-chunk values by name; ``holdout`` is the mean log predictive density.
-        dtype: ``float32`` or ``float64``.
-    """
-
-    model: NumpyroModel
-    family: Family
-    params: Any
-    example: Example
-    elbo: ElboReport
-    outcome: Outcome
-    metrics: dict[str, np.ndarray]
-    dtype: str
-
-    def draw(self, key: PRNGKey, n: int) -> dict[str, np.ndarray]:
-        """`n` draws of every latent site from q, as ``numpyro.infer.Predictive`` takes them."""
-        require(n >= 1, "n", ">= 1", n)
-        with precision(self.dtype):
-            found = _draws(self.model, self.family, self.params, self.example, jax.random.split(key, n))
-            return {name: np.asarray(value) for name, value in found.items()}
-
-
-@functools.partial(jax.jit, static_argnames=("model", "family"))
-def _draws(model: NumpyroModel, family: Family, params: Any, example: Example, keys: Any) -> dict[str, Any]:
-    def one(key: PRNGKey) -> dict[str, Any]:
-        return model.constrain(example, cast(Any, family.sample(cast(Any, model), params, key)[0]))
-
-    return jax.vmap(one)(keys)
 
 
 def fit_numpyro(
@@ -151,7 +109,7 @@ def _fit(
     full_batch = config.sampler.steps_per_epoch(rows.x.shape[0]) == 1
     require(full_batch or not objective.estimator.full_batch, "train.batch_size", ">= N for this estimator",
             config.batch_size)  # fmt: skip
-    optimizer = optimizer or default_optimizer(objective.estimator, full_batch=full_batch)
+    optimizer = optimizer or default_optimizer(objective, full_batch=full_batch)
     example = Example(x=rows.x[:_EXAMPLE])
     first = model.start(example.x, rng.stream(root, "start"))
     first = jax.tree.map(lambda leaf: leaf.astype(rows.x.dtype), first)
@@ -161,17 +119,20 @@ def _fit(
     prior = cast(Any, example)
     result = run_training(
         objective, optimizer, params, prior, rows, holdout, rng.stream(root, "fit"),
-        config=config, progress=progress, interrupt=interrupt,
+        config=budget(optimizer, config), progress=progress, interrupt=interrupt,
     )  # fmt: skip
     params = result.params
     bound = elbo(objective, params, prior, rows, rng.stream(root, "elbo"), log_scale_sum=0.0)
     return NumpyroFit(
         model=model,
         family=objective.family,
+        estimator=objective.estimator,
         params=params,
         example=example,
         elbo=bound,
         outcome=result.outcome,
         metrics=result.metrics,
         dtype=dtype,
+        batch_size=config.batch_size,
+        rows=lambda: rows,
     )

@@ -1,8 +1,9 @@
 """What was learned: prediction, draws, summaries, the final bound, how far to trust it, and files."""
 
-from vigmm.posterior.diagnosis import Diagnosis, Finding, diagnose
+from vigmm.posterior.diagnosis import Diagnosis, diagnose
 from vigmm.posterior.draws import Draws
 from vigmm.posterior.evidence import ElboReport, elbo
+from vigmm.posterior.findings import Finding
 from vigmm.posterior.posterior import Posterior
 from vigmm.posterior.prediction import Assignments
 from vigmm.posterior.saving import digest, load, save

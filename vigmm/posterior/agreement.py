@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float
 
 from vigmm.math.partitions import adjusted_rand
-from vigmm.posterior.diagnosis import Finding
+from vigmm.posterior.findings import Finding
 
 __all__ = ["adjusted_rand", "agreement"]
 

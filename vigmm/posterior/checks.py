@@ -15,13 +15,16 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import jax
+import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Array, Float
 
 from vigmm.core import rng
+from vigmm.core.effort import program
 from vigmm.core.typing import PRNGKey
-from vigmm.models import sticks
+from vigmm.models import Mixture, Prior, sticks
 from vigmm.models.covariance import StructurePosition
+from vigmm.posterior.draws import draw_work
 from vigmm.posterior.replicates import replicated
 
 if TYPE_CHECKING:
@@ -30,19 +33,19 @@ if TYPE_CHECKING:
 __all__ = ["Check", "predictive_checks", "prior_checks", "tail_probability"]
 
 _STATISTICS: dict[str, Callable[[Float[np.ndarray, "n D"]], Float[np.ndarray, " D"]]] = {
-    "mean": lambda x: x.mean(axis=0),
-    "sd": lambda x: x.std(axis=0),
-    "smallest": lambda x: x.min(axis=0),
-    "largest": lambda x: x.max(axis=0),
+    "mean": lambda x: np.nanmean(x, axis=0),
+    "sd": lambda x: np.nanstd(x, axis=0),
+    "smallest": lambda x: np.nanmin(x, axis=0),
+    "largest": lambda x: np.nanmax(x, axis=0),
     "skewness": lambda x: _standardised_moment(x, 3),
     "kurtosis": lambda x: _standardised_moment(x, 4),
 }
 
 
 def _standardised_moment(x: Float[np.ndarray, "n D"], order: int) -> Float[np.ndarray, " D"]:
-    centred = x - x.mean(axis=0)
-    sd = centred.std(axis=0)
-    moment: np.ndarray = (centred**order).mean(axis=0) / np.where(sd > 0, sd, 1.0) ** order
+    centred = x - np.nanmean(x, axis=0)
+    sd = np.nanstd(centred, axis=0)
+    moment: np.ndarray = np.nanmean(centred**order, axis=0) / np.where(sd > 0, sd, 1.0) ** order
     return moment
 
 
@@ -106,19 +109,42 @@ def predictive_checks(
 
     Args:
         posterior: the posterior.
-        x: rows, in the units of the data; a sample of some thousand is enough.
+        x: rows, in the units of the data; a sample of some thousand is enough. NaN is a missing value, and
+            replicates lack the same ones; a column of which there is no value is not checked.
         key: draws the replicates.
         replicates: data sets of as many rows, each from a draw of the parameters of its own.
     """
-    names = list(_STATISTICS)
+    names, seen = list(_STATISTICS), ~np.isnan(x)
+    there = np.flatnonzero(seen.any(axis=0))
+    x, seen = x[:, there], seen[:, there]
     observed = np.stack([_STATISTICS[name](x) for name in names])
     draws = posterior.draw(rng.stream(key, "parameters"), replicates)
     generator = np.random.default_rng(np.asarray(jax.random.key_data(key)).ravel().tolist())
     found = [
-        np.stack([_STATISTICS[name](rows) for name in names])
+        np.stack([_STATISTICS[name](np.where(seen, rows[:, there], np.nan)) for name in names])
         for rows in replicated(posterior, draws, len(x), generator)
     ]
-    return _checks(names, posterior.columns, observed, np.stack(found))
+    columns = tuple(posterior.columns[d] for d in there)
+    return _checks(names, columns, observed, np.stack(found))
+
+
+@program(lambda model, prior, keys: draw_work(model, prior), static_argnames=("model",))
+def _draw_prior(
+    model: Mixture, prior: Prior, keys: PRNGKey
+) -> tuple[Float[Array, "S K"], Float[Array, "S K D"], Float[Array, "S K D D"]]:
+    """Weights, means and covariances, one draw for each key, in standardised units."""
+    algebra, num, dim = model.algebra, model.num_components, prior.frame.scale.shape[0]
+
+    def one(key: PRNGKey) -> tuple[Array, Array, Array]:
+        key_weights, key_components = jax.random.split(key)
+        u: StructurePosition = algebra.sample(prior.components, key_components)
+        means, covs = algebra.moments(u, dim)
+        logit = sticks.sample(prior.weights, key_weights)
+        log_weights = sticks.log_weights(logit, num, model.weights.num_sticks(num))
+        return jnp.exp(log_weights), means, covs
+
+    found: tuple[Array, Array, Array] = jax.vmap(one)(keys)
+    return found
 
 
 def prior_checks(
@@ -130,26 +156,12 @@ def prior_checks(
     where the prior has no closed form to draw from.
     """
     model = posterior.model
-    if model.refusal() is not None or model.weights.num_hyper():
+    inferred = model.weights.num_hyper() or getattr(model.prior, "hyper", None) is not None
+    if model.refusal() is not None or inferred:
         return None
-    prior, algebra, dim = posterior.prior, model.algebra, posterior.dim
-
-    @jax.jit
-    def draw(keys: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-        def one(key: PRNGKey) -> tuple[jax.Array, jax.Array, jax.Array]:
-            key_weights, key_components = jax.random.split(key)
-            u: StructurePosition = algebra.sample(prior.components, key_components)
-            means, covs = algebra.moments(u, dim)
-            logit = sticks.sample(prior.weights, key_weights)
-            num = model.num_components
-            log_weights = sticks.log_weights(logit, num, model.weights.num_sticks(num))
-            return jax.numpy.exp(log_weights), means, covs
-
-        found: tuple[jax.Array, jax.Array, jax.Array] = jax.vmap(one)(keys)
-        return found
-
     with jax.enable_x64(posterior.dtype == "float64"):
-        weights, means, covs = map(np.asarray, draw(jax.random.split(key, replicates)))
+        found = _draw_prior(model, posterior.prior, jax.random.split(key, replicates))
+        weights, means, covs = map(np.asarray, found)
     weights = weights / weights.sum(axis=1, keepdims=True)
     centre = np.einsum("sk,skd->sd", weights, means)
     spread = np.einsum("skdd->skd", covs) + (means - centre[:, None]) ** 2

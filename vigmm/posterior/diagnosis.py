@@ -4,59 +4,42 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Array, Float
 
 from vigmm.core import rng
+from vigmm.core.effort import pass_work, program
 from vigmm.core.errors import SpecError
 from vigmm.core.struct import require
 from vigmm.core.typing import Batch, PRNGKey
 from vigmm.data.sampler import Rows
 from vigmm.estimators import Objective
 from vigmm.families import Blockwise
-from vigmm.posterior import weighing
+from vigmm.models import Prior
+from vigmm.posterior import findings, weighing
 from vigmm.posterior.checks import Check, predictive_checks, prior_checks
+from vigmm.posterior.divergences import divergences
 from vigmm.posterior.draws import Draws, from_positions
 from vigmm.posterior.evidence import ElboReport
-from vigmm.posterior.psis import GOOD, USABLE, Smoothed, smooth
+from vigmm.posterior.findings import Finding
+from vigmm.posterior.psis import USABLE, Smoothed, smooth
 from vigmm.posterior.units import log_volume
 
 if TYPE_CHECKING:
     from vigmm.posterior.posterior import Posterior
 
-__all__ = ["Diagnosis", "Finding", "diagnose"]
-
-Verdict = Literal["good", "caution", "bad", "unknown"]
+__all__ = ["Diagnosis", "diagnose", "weighed"]
 
 # Numbers read (draws x rows x components x columns^2) that a diagnosis may spend on importance weights.
 _BUDGET = 4e10
 _FEWEST, _MOST = 32, 1024
 _BLOCK_DRAWS = 256
 _GRADIENTS = 32
-_ROWS = 2_000
-
-
-@dataclasses.dataclass(frozen=True)
-class Finding:
-    """One measure of trust.
-
-    Args:
-        name: what was measured.
-        value: the number.
-        se: its Monte-Carlo standard error; NaN where it has none.
-        verdict: ``good``, ``caution``, ``bad``, or ``unknown`` where it could not be told.
-        meaning: one sentence for a person.
-    """
-
-    name: str
-    value: float
-    se: float
-    verdict: Verdict
-    meaning: str
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -71,6 +54,7 @@ class Diagnosis:
         prior: prior predictive checks, None where the prior cannot be drawn from in closed form.
         weights: smoothed importance weights of `num_draws` draws.
         num_draws: how many.
+        draws: these draws, for `resample`; of a model that is no mixture, values of its sites.
     """
 
     findings: tuple[Finding, ...]
@@ -80,7 +64,7 @@ class Diagnosis:
     prior: tuple[Check, ...] | None
     weights: Smoothed
     num_draws: int
-    _draws: Draws = dataclasses.field(repr=False)
+    draws: Draws | dict[str, np.ndarray] = dataclasses.field(repr=False)
 
     @property
     def khat(self) -> float:
@@ -93,7 +77,7 @@ class Diagnosis:
             raise KeyError(f"{name}; there are {', '.join(finding.name for finding in self.findings)}")
         return found[0]
 
-    def resample(self, n: int, *, seed: int = 0) -> Draws:
+    def resample(self, n: int, *, seed: int = 0) -> Any:
         """Draws resampled by their importance weights: closer to the posterior than q is.
 
         Args:
@@ -108,7 +92,9 @@ class Diagnosis:
             raise SpecError("khat", f"<= {USABLE} for draws to be resampled", round(self.khat, 2))
         weights = np.exp(self.weights.log_weights)
         chosen = np.random.default_rng(seed).choice(len(weights), size=n, p=weights / weights.sum())
-        fields = {field.name: getattr(self._draws, field.name)[chosen] for field in dataclasses.fields(Draws)}
+        if isinstance(self.draws, dict):
+            return {name: values[chosen] for name, values in self.draws.items()}
+        fields = {field.name: getattr(self.draws, field.name)[chosen] for field in dataclasses.fields(Draws)}
         return Draws(**fields)
 
     def to_dict(self) -> dict[str, Any]:
@@ -156,61 +142,99 @@ def diagnose(
         seed: fixes the draws.
     """
     key = rng.stream(rng.root_key(seed), "diagnose")
-    model, dim = objective.model, posterior.dim
-    cost = max(rows.x.shape[0], 1) * model.num_components * dim**2
-    draws = int(np.clip(_BUDGET / cost, _FEWEST, _MOST)) if num_draws is None else num_draws
-    require(draws >= 2, "num_draws", ">= 2", num_draws)
+    model = objective.model
     params, prior = posterior.params, posterior.prior
+    draws = _affordable(objective, rows, num_draws)
     positions, log_ratios = weighing.ratios(objective, params, prior, rows, rng.stream(key, "ratios"), draws)
     weights = smooth(log_ratios - log_volume(rows, posterior.scale))
     blocks = _blocks(objective, posterior, rows, key, positions)
+    parted = divergences(model, objective.family, params, prior, positions)
     sizes = from_positions(posterior, positions)
     checks = predictive_checks(posterior, sample, rng.stream(key, "predictive"))
     conflict = prior_checks(posterior, sample, rng.stream(key, "prior"))
-    findings = [
-        _khat(weights, len(log_ratios)),
-        *_block_finding(blocks),
-        _elbo(bound),
-        *_evidence(weights, bound, model.num_components),
-        _signal(objective, posterior, rows, key, batch_size),
-        _effective(sizes),
-        _surprise(
+    told = [
+        findings.khat(weights, len(log_ratios)),
+        *findings.blocks_khat(blocks),
+        findings.elbo(bound),
+        *findings.divergences(parted),
+        *findings.evidence(weights, bound, model.num_components),
+        _signal(objective, params, prior, rows, key, batch_size, posterior.dtype),
+        findings.effective(sizes),
+        findings.surprise(
             "posterior predictive", list(checks), "the model reproduces", "the model does not reproduce"
         ),
     ]
     if conflict is not None:
-        findings.append(
-            _surprise("prior", conflict, "the prior expects data like", "the prior did not expect")
+        told.append(
+            findings.surprise("prior", conflict, "the prior expects data like", "the prior did not expect")
         )
     return Diagnosis(
-        findings=tuple(findings),
+        findings=tuple(told),
         terms=bound.terms,
         blocks=blocks,
         predictive=tuple(checks),
         prior=None if conflict is None else tuple(conflict),
         weights=weights,
         num_draws=len(log_ratios),
-        _draws=sizes,
+        draws=sizes,
     )
 
 
-def _grade(khat: float) -> Verdict:
-    return "good" if khat <= GOOD else "caution" if khat <= USABLE else "bad"
+def weighed(
+    objective: Objective,
+    params: Any,
+    prior: Prior,
+    rows: Rows,
+    bound: ElboReport,
+    values: Callable[[Any], dict[str, np.ndarray]],
+    *,
+    batch_size: int,
+    dtype: str,
+    num_draws: int | None = None,
+    seed: int = 0,
+) -> Diagnosis:
+    """What can be told of any model, a mixture or not: importance weights, bound, evidence and gradient.
+
+    Args:
+        objective: model, family and estimator.
+        params: parameters of q.
+        prior: what the model takes in the place of hyperparameters.
+        rows: the rows that were fitted, in the units of the data.
+        bound: the final ELBO.
+        values: positions with a leading axis to what `resample` gives.
+        batch_size: rows per step of the run.
+        dtype: float type of the run.
+        num_draws: draws for importance weights; ``None``: as many as a budget allows.
+        seed: fixes the draws.
+    """
+    key = rng.stream(rng.root_key(seed), "diagnose")
+    draws = _affordable(objective, rows, num_draws)
+    positions, log_ratios = weighing.ratios(objective, params, prior, rows, rng.stream(key, "ratios"), draws)
+    weights = smooth(log_ratios)
+    told = (
+        findings.khat(weights, len(log_ratios)),
+        findings.elbo(bound),
+        *findings.evidence(weights, bound, 1),
+        _signal(objective, params, prior, rows, key, batch_size, dtype),
+    )
+    return Diagnosis(
+        findings=told,
+        terms=bound.terms,
+        blocks={},
+        predictive=(),
+        prior=None,
+        weights=weights,
+        num_draws=len(log_ratios),
+        draws=values(positions),
+    )
 
 
-def _khat(weights: Smoothed, draws: int) -> Finding:
-    if weights.khat == math.inf:
-        words = "too few draws to tell how heavy the tail of the importance weights is"
-        return Finding("k-hat", math.inf, math.nan, "unknown", words)
-    meaning = {
-        "good": "q is close enough to the posterior for importance weights to correct what is left",
-        "caution": "q misses part of the posterior; resampled draws are better than q's own",
-        "bad": "q is far from the posterior somewhere, as is the rule with hundreds of parameters: look at "
-        "the blocks and the predictive checks, and take intervals as too narrow",
-        "unknown": "",
-    }[_grade(weights.khat)]
-    words = f"{meaning} ({weights.effective_draws:.0f} effective of {draws} draws)"
-    return Finding("k-hat", weights.khat, math.nan, _grade(weights.khat), words)
+def _affordable(objective: Objective, rows: Rows, num_draws: int | None) -> int:
+    """How many draws to weigh, if nobody says."""
+    cost = max(rows.x.shape[0], 1) * objective.model.num_components * rows.x.shape[1] ** 2
+    draws = int(np.clip(_BUDGET / cost, _FEWEST, _MOST)) if num_draws is None else num_draws
+    require(draws >= 2, "num_draws", ">= 2", num_draws)
+    return draws
 
 
 def _blocks(
@@ -241,103 +265,35 @@ def _blocks(
     return found
 
 
-def _block_finding(blocks: dict[str, float]) -> list[Finding]:
-    if not blocks:
-        return []
-    worst = max(blocks, key=blocks.__getitem__)
-    bad = sum(khat > USABLE for khat in blocks.values())
-    words = (
-        f"the largest of {len(blocks)} blocks, {worst}, all others held at their means; {bad} above {USABLE}"
-    )
-    return [Finding("k-hat of blocks", blocks[worst], math.nan, _grade(blocks[worst]), words)]
+def _gradient_work(objective: Objective, params: Any, prior: Prior, rows: Rows, *_: Any, size: int) -> float:
+    """Operations of the gradients: each reads `size` rows, forwards and backwards."""
+    return 3.0 * _GRADIENTS * pass_work((size, rows.x.shape[1]), objective.model.num_components)
 
 
-def _elbo(bound: ElboReport) -> Finding:
-    parts = ", ".join(f"{name} {value:.6g}" for name, value in bound.terms.items())
-    sound: Verdict = "good" if math.isfinite(bound.elbo) else "bad"
-    return Finding(
-        "ELBO", bound.elbo, bound.se, sound, f"in nats, a lower bound of the log evidence: {parts}"
-    )
-
-
-def _evidence(weights: Smoothed, bound: ElboReport, num_components: int) -> list[Finding]:
-    usable = weights.khat <= USABLE
-    labels = math.lgamma(num_components + 1)
-    words = (
-        f"importance-sampled, for one labelling of the components; add log K! = {labels:.3g} "
-        "for exchangeable ones "
-        "if none of them overlap"
-    )
-    if not usable:
-        words = "not to be trusted: k-hat is too large for importance sampling"
-    verdict: Verdict = _grade(weights.khat) if usable else "unknown"
-    gap = weights.log_evidence - bound.elbo
-    gap_se = math.hypot(weights.se, bound.se)
-    close: Verdict = "unknown" if not usable else "good" if gap < 1 else "caution" if gap < 5 else "bad"
-    meaning = "estimated KL(q || posterior) in nats, within this labelling: what q loses"
-    return [
-        Finding("log evidence", weights.log_evidence, weights.se, verdict, words),
-        Finding("gap", gap, gap_se, close, meaning),
-    ]
-
-
-def _signal(objective: Objective, posterior: Posterior, rows: Rows, key: PRNGKey, batch_size: int) -> Finding:
-    """|mean gradient|^2 over its expectation from noise alone: about 1 where nothing is left to gain."""
+@program(_gradient_work, static_argnames=("objective", "size"))
+def _gradients(
+    objective: Objective, params: Any, prior: Prior, rows: Rows, keys: PRNGKey, *, size: int
+) -> Float[Array, "S P"]:
+    """Gradients at minibatches of `size` rows, one for each key."""
     total = rows.x.shape[0]
-    size = min(batch_size, total)
 
-    @jax.jit
-    def gradients(rows: Rows, keys: Any) -> Any:
-        def one(key: PRNGKey) -> Any:
-            index = (
-                jax.random.choice(key, total, (size,), replace=False) if size < total else jnp.arange(total)
-            )
-            batch = Batch(x=rows.x[index], weight=rows.weight[index] * (total / size))
-            found = objective.estimate(posterior.params, posterior.prior, batch, key)
-            leaves = [jnp.ravel(leaf) for leaf in jax.tree.leaves(found.grads)]
-            return jnp.concatenate(leaves)
+    def one(key: PRNGKey) -> Array:
+        index = jax.random.choice(key, total, (size,), replace=False) if size < total else jnp.arange(total)
+        batch = Batch(x=rows.x[index], weight=rows.weight[index] * (total / size))
+        found = objective.estimate(params, prior, batch, key)
+        return jnp.concatenate([jnp.ravel(leaf) for leaf in jax.tree.leaves(found.grads)])
 
-        return jax.lax.map(one, keys)
+    found: Array = jax.lax.map(one, keys)
+    return found
 
-    with jax.enable_x64(posterior.dtype == "float64"):
+
+def _signal(
+    objective: Objective, params: Any, prior: Prior, rows: Rows, key: PRNGKey, batch_size: int, dtype: str
+) -> Finding:
+    """|mean gradient|^2 over its expectation from noise alone: about 1 where nothing is left to gain."""
+    size = min(batch_size, rows.x.shape[0])
+    with jax.enable_x64(dtype == "float64"):
         keys = jax.random.split(rng.stream(key, "gradients"), _GRADIENTS)
-        found = np.asarray(gradients(rows, keys), np.float64)
-    noise = found.var(axis=0, ddof=1)
-    moving = noise > 0
-    if not moving.any():
-        largest = float(np.abs(found).max(initial=0.0))
-        words = "the gradient is exact here: its largest element"
-        return Finding("gradient", largest, math.nan, "good" if largest < 1.0 else "caution", words)
-    # Each coordinate in units of the standard error of its own mean.
-    ratio = float(np.mean(found.mean(axis=0)[moving] ** 2 / (noise[moving] / _GRADIENTS)))
-    verdict: Verdict = "good" if ratio < 2 else "caution" if ratio < 10 else "bad"
-    words = {
-        "good": "the mean gradient is no larger than its noise: no more to gain at this batch size",
-        "caution": "the mean gradient stands out of its noise: a longer run would still improve q",
-        "bad": "the mean gradient is far above its noise: the run stopped too early",
-    }[verdict]
-    return Finding("gradient signal-to-noise", ratio, math.nan, verdict, words)
-
-
-def _effective(draws: Draws) -> Finding:
-    weights = draws.weights / draws.weights.sum(axis=1, keepdims=True)
-    entropy = -np.sum(np.where(weights > 0, weights * np.log(np.maximum(weights, 1e-300)), 0.0), axis=1)
-    values = np.exp(entropy)
-    low, high = np.quantile(values, [0.05, 0.95])
-    words = f"components that the weights amount to, exp(entropy); 90 % interval [{low:.3g}, {high:.3g}]"
-    return Finding("effective components", float(values.mean()), math.nan, "good", words)
-
-
-def _surprise(name: str, checks: list[Check], fits: str, misses: str) -> Finding:
-    worst = min(checks, key=lambda check: check.probability)
-    level = 0.05 / len(checks)
-    # Replicates are finite: the smallest probability that they can show counts as below every level.
-    surprised = [check for check in checks if check.probability <= max(level, 0.01)]
-    if not surprised:
-        words = f"{fits} all {len(checks)} statistics of the columns (smallest tail probability)"
-        return Finding(name, worst.probability, math.nan, "good", words)
-    told = f"{misses} the {worst.name} of {worst.column}: {worst.observed:.4g}, 90 % of replicates in "
-    words = (
-        told + f"[{worst.low:.4g}, {worst.high:.4g}]; {len(surprised)} of {len(checks)} statistics stand out"
-    )
-    return Finding(name, worst.probability, math.nan, "caution", words)
+        made = _gradients(objective, params, prior, rows, keys, size=size)
+        found = np.asarray(made, np.float64)
+    return findings.gradient(found)

@@ -28,7 +28,7 @@ from vigmm.posterior.prediction import NOISE
 if TYPE_CHECKING:
     from vigmm.posterior.posterior import Posterior
 
-__all__ = ["Draws", "draw", "draw_blocks", "from_positions", "sample"]
+__all__ = ["Draws", "draw", "draw_blocks", "draw_work", "from_positions", "sample"]
 
 # Numbers in the covariances of one block of draws (32 MiB in float64) and the most draws in it.
 _BLOCK = 1 << 22
@@ -69,14 +69,15 @@ def _read(model: Mixture, prior: Prior, u: Position) -> tuple[Array, ...]:
     return jnp.exp(theta.log_weights), means, covariances, theta.own, jnp.sum(noise)
 
 
-def _draw_work(model: Mixture, prior: Prior) -> float:
+def draw_work(model: Mixture, prior: Prior) -> float:
     """Operations of a summary's draws: a factor, an inverse and two products of D x D matrices each."""
-    dim = prior.frame.scale.shape[0]
+    # A NumPyro model has a few rows in the place of hyperparameters.
+    dim = prior.frame.scale.shape[0] if hasattr(prior, "frame") else jax.tree.leaves(prior)[0].shape[-1]
     return _USUAL_DRAWS * pass_work((1, dim), model.num_components) * dim
 
 
 @program(
-    lambda model, family, params, prior, *_, **__: _draw_work(model, prior),
+    lambda model, family, params, prior, *_, **__: draw_work(model, prior),
     static_argnames=("model", "family", "size"),
 )
 def _block(
@@ -97,7 +98,7 @@ def _block(
     return jax.vmap(one)(first + jnp.arange(size, dtype=jnp.int32))
 
 
-@program(lambda model, prior, u: _draw_work(model, prior), static_argnames=("model",))
+@program(lambda model, prior, u: draw_work(model, prior), static_argnames=("model",))
 def _read_all(model: Mixture, prior: Prior, u: Position) -> tuple[Array, ...]:
     found: tuple[Array, ...] = jax.lax.map(lambda one: _read(model, prior, one), u)
     return found

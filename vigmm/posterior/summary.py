@@ -25,6 +25,9 @@ __all__ = ["Spread", "Summary", "plus_minus", "summarise", "to_digit"]
 _COLUMNS = 6
 _SMALL = 1e-3
 
+# Beyond these a number is written with a power of ten.
+_FEWEST_DECIMALS, _MOST_DECIMALS = -6, 8
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Spread:
@@ -158,16 +161,20 @@ def plus_minus(mean: float, sd: float) -> str:
 
 
 def to_digit(value: float, sd: float) -> str:
-    """A value to the third digit of `sd`.
+    """A value to the third digit of `sd`; with a power of ten where zeros would hide the digits.
 
     Example:
-        >>> to_digit(1000.071234, 0.010234), to_digit(81234.5, 1234.5)
-        ('1000.0712', '81230')
+        >>> to_digit(1000.071234, 0.010234), to_digit(81234.5, 1234.5), to_digit(-0.0004, 1.0)
+        ('1000.0712', '81230', '0.00')
+        >>> to_digit(-2.00339e15, 1.08e14), to_digit(2.4e-13, 3.06e-9)
+        ('-2.003e+15', '0')
     """
     decimals = 2 - math.floor(math.log10(sd)) if 0 < sd < math.inf else 3
-    if not -12 < decimals < 12:
-        return f"{value:.6g}"
-    return f"{round(float(value), decimals):.{max(decimals, 0)}f}"
+    if _FEWEST_DECIMALS <= decimals <= _MOST_DECIMALS:
+        # Minus zero plus zero is zero.
+        return f"{round(float(value), decimals) + 0.0:.{max(decimals, 0)}f}"
+    digits = decimals + math.floor(math.log10(abs(value))) if value else -1
+    return f"{value:.{min(digits, 15)}e}" if digits >= 0 else "0"
 
 
 def summarise(posterior: Posterior, *, level: float, num_draws: int, rows: int | None) -> Summary:
