@@ -16,6 +16,7 @@ from benchmarks.built import folder_of
 from benchmarks.cases import CASES, Skipped
 from benchmarks.cases.split import from_table
 from benchmarks.gaussians import Gaussians, dense
+from benchmarks.gradients import merged
 from benchmarks.kernel_worker import features
 from benchmarks.methods import METHODS
 from benchmarks.processes import call
@@ -179,3 +180,22 @@ def test_the_kernels_figures_are_medians_of_ratios_within_a_round():
     text = kernel.table({"shapes": [{**shape, "summary": found, "rounds": rounds}]})
     assert "| `natural` | 8000.0 (3000.0 to 9000.0) |" in text
     assert "`onedal` failed: gone" in text
+
+
+def test_families_that_are_not_measured_again_keep_their_rows():
+    """Each with its own provenance; rows of another problem are not mixed with them."""
+
+    def row(family, noise):
+        return {"family": family, "noise_per_draw": noise}
+
+    before = {
+        "problem": {"rows": 9},
+        "provenance": {"a": "old", "c": "old"},
+        "rows": [row("a", 1), row("c", 1)],
+    }
+    again = merged(before, {"rows": 9}, "new", [row("b", 2), row("c", 2)])
+    assert again["rows"] == [row("a", 1), row("b", 2), row("c", 2)]
+    assert again["provenance"] == {"a": "old", "b": "new", "c": "new"}
+    other = merged(before, {"rows": 8}, "new", [row("c", 2)])
+    assert (other["rows"], other["provenance"]) == ([row("c", 2)], {"c": "new"})
+    assert merged(None, {"rows": 8}, "new", [row("c", 2)]) == other

@@ -20,6 +20,7 @@ from vigmm.data.moments import Standardizer
 from vigmm.data.stream import Stream
 from vigmm.optim import Memoized
 from vigmm.train import Checkpointing, Checkpoints, Interrupt, Preempted, Result, Snapshot, Train, train
+from vigmm.train.log import Log, Pending
 from vigmm.train.loop import Silent
 
 ALWAYS = Checkpointing(seconds=0.0)
@@ -185,3 +186,25 @@ def test_a_place_that_cannot_be_written_is_refused_at_once(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match="checkpoints cannot be written here"):
         Checkpoints(tmp_path / "file" / "folder")
+
+
+def test_somebody_elses_file_does_not_spoil_a_finished_run(tmp_path):
+    with Checkpoints(tmp_path / "c", ALWAYS) as saved:
+        saved.save("fit", Snapshot({"a": np.ones(2)}, {}, {"done": 1}))
+    (tmp_path / "c" / ".nfs0001").touch()
+    saved.clear()
+    assert [path.name for path in (tmp_path / "c").iterdir()] == [".nfs0001"]
+
+
+def test_waiting_before_a_break_still_counts():
+    """The stall is a share of all seconds, those of an earlier process included."""
+    found = {name: np.zeros(4) for name in ("elbo", "se", "grad_norm", "rate", "bad", "reset")}
+    found |= {"checks.reset": np.array(-1), "checks.holdout": np.array(0.0)}
+    found["checks.effective_components"] = np.array(1.0)
+    first = Log()
+    first.restore({}, 10.0)
+    list(first.read(Pending(2, found, waited=5.0)))
+    again = Log()
+    again.restore(first.arrays(), first.seconds)
+    list(again.read(Pending(4, found, waited=1.0)))
+    assert again.arrays()["stall"] == pytest.approx([0.5, 0.6], abs=0.01)

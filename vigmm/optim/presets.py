@@ -14,6 +14,7 @@ import optax
 from jaxtyping import Array, Float, Int
 
 from vigmm.core.struct import part, require, spec
+from vigmm.optim.automatic import Automatic
 from vigmm.optim.memoized import Memoized
 from vigmm.optim.transforms import Metric, average_of, average_tail, scale_by_fisher
 
@@ -335,4 +336,9 @@ def _descend(optimizer: Optimizer, horizon: Step, cut: Cut) -> optax.GradientTra
     return optax.scale_by_schedule(schedule)
 
 
-OPTIMIZERS: dict[str, type[Optimizer]] = {**RULES, "averaged": Averaged, "memoized": Memoized}
+OPTIMIZERS: dict[str, type[Optimizer]] = {
+    **RULES,
+    "automatic": Automatic,
+    "averaged": Averaged,
+    "memoized": Memoized,
+}

@@ -4,7 +4,7 @@ from vigmm.train.checkpoint import Checkpointing, Checkpoints, Saved, Snapshot
 from vigmm.train.interrupt import Interrupt, Preempted
 from vigmm.train.loop import Progress, Result, Train, train
 from vigmm.train.moves import Found, Moves, search
-from vigmm.train.plan import default_optimizer, movable, plan, sample_size
+from vigmm.train.plan import budget, default_optimizer, movable, plan, sample_size
 from vigmm.train.settle import settle
 from vigmm.train.starts import (
     STARTS,
@@ -41,6 +41,7 @@ __all__ = [
     "Started",
     "Train",
     "TrainState",
+    "budget",
     "default_optimizer",
     "first_params",
     "movable",

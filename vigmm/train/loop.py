@@ -17,7 +17,7 @@ from vigmm.data.feed import Feed, Portion, TrainingData, open_feed
 from vigmm.data.sampler import Minibatch, Rows
 from vigmm.estimators import Objective
 from vigmm.models import Prior
-from vigmm.optim import Optimizer
+from vigmm.optim import Optimizer, SelfJudging
 from vigmm.train import memory
 from vigmm.train import step as steps
 from vigmm.train.checkpoint import Checkpoints, Saved, Snapshot
@@ -273,7 +273,7 @@ class _Run:
         self._progression = Progression(
             steps_per_pass=batches,
             total_weight=data.total_weight(),
-            tolerance=config.tolerance,
+            tolerance=0.0 if isinstance(optimizer, SelfJudging) else config.tolerance,
             patience=config.patience,
             horizon=self.horizon,
             tail=optimizer.tail,
@@ -312,6 +312,9 @@ class _Run:
         for at, values in self._log.read(self._pending):
             self._progression.see(self._log.last)
             show.update(at, values)
+            if isinstance(self._optimizer, SelfJudging):
+                self._over = self._log.found["done"] > 0
+                self._progression.judge_by(self._optimizer.words(self._log.found), done=self._over)
         self._pending, self._launched = self._launched, None
 
     def judge(self, *, out_of_time: bool, late: bool) -> None:

@@ -10,29 +10,32 @@ from typing import Any
 
 from vigmm.core.errors import SpecError
 from vigmm.data.device import fits
-from vigmm.estimators import Estimator, Objective
-from vigmm.families import Conjugate
-from vigmm.optim import OPTIMIZERS, Optimizer, RobbinsMonro, Sgd
+from vigmm.estimators import Objective
+from vigmm.families import Implicit
+from vigmm.optim import OPTIMIZERS, Automatic, Fisher, Optimizer, RobbinsMonro, Sgd
 from vigmm.train.loop import Train
 from vigmm.train.moves import Moves
 
-__all__ = ["default_optimizer", "movable", "plan", "sample_size"]
+__all__ = ["budget", "default_optimizer", "movable", "plan", "sample_size"]
 
 # Passes between looks at the bound of coordinate ascent: fewer where a pass takes long.
 _FEW_ROWS, _PASSES, _LONG_PASSES = 100_000, 10, 3
 
 
-def default_optimizer(estimator: Estimator, *, full_batch: bool) -> Optimizer:
+def default_optimizer(objective: Objective, *, full_batch: bool) -> Optimizer:
     """The optimiser of a user who names none; a full batch has no noise to average away."""
-    return OPTIMIZERS[estimator.default_optimizer[full_batch]]()
+    return OPTIMIZERS[objective.default_optimizer[full_batch]]()
 
 
 def movable(objective: Objective, moves: Moves | None) -> Moves | None:
-    """The moves, where the model has a conjugate posterior of exchangeable components; else None."""
+    """The moves, where the model has a conjugate posterior of exchangeable components; else None.
+
+    Moves are judged one by one; with a common factor of all covariances each would change all components.
+    """
     model = objective.model
-    return (
-        moves if model.refusal() is None and model.weights.fewest(model.num_components) is not None else None
-    )
+    alike = model.weights.fewest(model.num_components) is not None
+    alone = getattr(model.prior, "hyper", None) is None
+    return moves if model.refusal() is None and alike and alone else None
 
 
 def plan(
@@ -65,19 +68,41 @@ def plan(
     if config.stream is None:
         config = dataclasses.replace(config, stream=not fits(rows, dim, dtype))
     if optimizer is not None:
+        _check(objective, optimizer)
         if config.stream and optimizer.batches is not None:
             raise SpecError("train.stream", "false with an optimiser that remembers batches", config.stream)
-        return optimizer, config.sized(rows, optimizer.batches)
+        return optimizer, budget(optimizer, config).sized(rows, optimizer.batches)
     full_batch = config.sampler.steps_per_epoch(rows) == 1
-    usual = default_optimizer(objective.estimator, full_batch=full_batch)
+    usual = default_optimizer(objective, full_batch=full_batch)
     able = movable(objective, moves)
-    if able is None or not isinstance(objective.family, Conjugate) or full_batch:
+    if able is None or not objective.estimator.natural or full_batch:
         return usual, config
     seen = sample_size(config, able, rows=rows, dim=dim, dtype=dtype)
     if seen < rows or config.stream:
         return RobbinsMonro(delay=max(RobbinsMonro().delay, seen / config.batch_size)), config
     chunk = min(config.chunk_steps, _PASSES if rows < _FEW_ROWS else _LONG_PASSES)
     return Sgd(), dataclasses.replace(config, batch_size=rows, chunk_steps=chunk)
+
+
+def _check(objective: Objective, optimizer: Optimizer) -> None:
+    """Pseudo-counts and rate matrices must stay positive, which a plain step does not know.
+
+    Natural gradients of them need no rate to be found.
+    """
+    rule = getattr(optimizer, "rule", optimizer)
+    additive = isinstance(objective.family, Implicit) and not objective.estimator.natural
+    if additive and not isinstance(rule, Fisher):
+        got = type(rule).__name__.lower()
+        raise SpecError("optimizer", "'fisher' for gradients of pseudo-counts, which must stay positive", got)
+    if isinstance(optimizer, Automatic) and objective.estimator.natural:
+        raise SpecError("optimizer", "another than 'automatic' for natural gradients", "automatic")
+
+
+def budget(optimizer: Optimizer, config: Train) -> Train:
+    """The budget, with as many steps as a rule may take that ends by itself."""
+    if not isinstance(optimizer, Automatic):
+        return config
+    return dataclasses.replace(config, min_steps=max(config.min_steps, optimizer.steps))
 
 
 def sample_size(config: Train, moves: Moves | None, *, rows: int, dim: int, dtype: Any) -> int:

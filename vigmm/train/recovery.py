@@ -14,6 +14,7 @@ the run began. Bad steps are counted, and `vigmm.train.stopping` decides when th
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from typing import Any
 
@@ -88,7 +89,8 @@ def reset(objective: Objective, params: Any, prior: Prior, caution: Caution, fau
     counts = jnp.where(fault, 0.0, row_counts(components, prior))
     weights = sticks.update(prior.weights, counts, params.weights)
     some = jnp.any(fault)
-    return ConjugateParams(
+    return dataclasses.replace(
+        params,
         weights=jax.tree.map(lambda new, old: jnp.where(some, new, old), weights, params.weights),
         components=emptied(objective, components, prior, fault),
     )

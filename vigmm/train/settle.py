@@ -85,7 +85,8 @@ def by_size(model: Mixture, prior: Prior, params: ConjugateParams) -> ConjugateP
     """The same posterior with its components in order of size, which is what sticks expect."""
     counts = row_counts(params.components, prior)
     order = jnp.argsort(-counts)
-    return ConjugateParams(
+    return dataclasses.replace(
+        params,
         weights=sticks.update(prior.weights, counts[order], params.weights),
         components=model.algebra.order(params.components, order),
     )

@@ -27,7 +27,7 @@ from vigmm.estimators import Objective
 from vigmm.families import ConjugateParams, Family, guess
 from vigmm.math.tiles import choose_tile, tiled_sum
 from vigmm.models import Mixture, Prior
-from vigmm.optim import Optimizer
+from vigmm.optim import Optimizer, SelfJudging
 from vigmm.train import memory, recovery
 from vigmm.train.memory import Memory
 from vigmm.train.placement import spread
@@ -77,12 +77,14 @@ class Metrics:
 class Checks:
     """What is measured once per compiled chunk of steps.
 
-    `reset` is the first component that had to be reset after the chunk's last step, -1 if none had to be.
+    `reset` is the first component that had to be reset after the chunk's last step, -1 if none had to be;
+    `found` is what the optimiser judges itself by, if it does.
     """
 
     holdout: Float[Array, ""]
     effective_components: Float[Array, ""]
     reset: Int[Array, ""]
+    found: dict[str, Float[Array, ""]]
 
 
 def _little(*_: Any, **__: Any) -> float:
@@ -153,7 +155,9 @@ def step(
     # Optax relies on implicit promotion; a caller who made JAX strict must still be able to train.
     with jax.numpy_dtype_promotion("standard"):
         rule = optimizer.build(horizon, objective.metric, state.caution.cut)
-        updates, opt_state = rule.update(estimate.grads, state.opt_state, state.params)
+        updates, opt_state = optax.with_extra_args_support(rule).update(
+            estimate.grads, state.opt_state, state.params, value=-estimate.elbo
+        )
     params = optax.apply_updates(state.params, updates)
 
     terms = [estimate.terms[name] for name in sorted(estimate.terms)]
@@ -165,12 +169,15 @@ def step(
         return jax.tree.map(lambda a, b: jnp.where(good, a, b), new, old)
 
     fault = ~good & recovery.at_fault(objective, state.params, estimate.grads, state.caution)
-    kept = keep(params, state.params)
+    before = state.params, state.opt_state
+    if isinstance(optimizer, SelfJudging):
+        before = optimizer.accident(*before, state.caution.cut)
+    kept = keep(params, before[0])
     new = TrainState(
         step=state.step + 1,
         key=state.key,
         params=recovery.reset(objective, kept, prior, state.caution, fault),
-        opt_state=keep(opt_state, state.opt_state),
+        opt_state=keep(opt_state, before[1]),
         caution=recovery.tread(state.caution, good),
         memory=memory.forget(objective, keep(remembered, state.memory), prior, fault),
     )
@@ -178,11 +185,18 @@ def step(
         elbo=estimate.elbo,
         se=estimate.se,
         grad_norm=optax.tree.norm(estimate.grads),
-        rate=optimizer.rate_at(state.step, horizon) * state.caution.cut,
+        rate=_rate(optimizer, state, horizon) * state.caution.cut,
         bad=bad,
         reset=recovery.first_of(fault),
     )
     return new, metrics
+
+
+def _rate(optimizer: Optimizer, state: TrainState, horizon: Int[Array, ""]) -> Float[Array, ""]:
+    """Step size of the next step, before any cut."""
+    if isinstance(optimizer, SelfJudging):
+        return optimizer.rate_in(state.opt_state, horizon)
+    return optimizer.rate_at(state.step, horizon)
 
 
 def _run_work(
@@ -294,7 +308,12 @@ def _chunk(
     key = rng.stream(state.key, "holdout")
     with rows_over(None):  # every device has all of these rows
         density = _mean_log_predictive(objective, state.params, prior, holdout, key, num_draws)
-    checks = Checks(holdout=density, effective_components=jnp.exp(entropy), reset=recovery.first_of(fault))
+    checks = Checks(
+        holdout=density,
+        effective_components=jnp.exp(entropy),
+        reset=recovery.first_of(fault),
+        found=optimizer.findings(state.opt_state) if isinstance(optimizer, SelfJudging) else {},
+    )
     return state, metrics, checks
 
 

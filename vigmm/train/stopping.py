@@ -103,6 +103,8 @@ class Progression:
         self._first: tuple[int, str] | None = None
         self._resets: list[int] = []
         self._began: float | None = None
+        self._verdict: str | None = None
+        self._done = False
 
     def see(self, chunk: dict[str, np.ndarray]) -> None:
         """Take in the metrics of one chunk of steps."""
@@ -169,10 +171,14 @@ class Progression:
         """From step `done` on nothing is evidence: the rate is on its way to zero."""
         self._evidence = min(self._evidence, done)
 
+    def judge_by(self, verdict: str, *, done: bool) -> None:
+        """What the optimiser says of itself, and whether its parameters are the result: that is evidence."""
+        self._verdict, self._done = verdict, done
+
     @property
     def still(self) -> bool:
-        """Whether the ELBO has stopped rising: the evidence of convergence."""
-        return self._still is not None
+        """Whether the ELBO has stopped rising, or the optimiser is done: the evidence of convergence."""
+        return self._still is not None or self._done
 
     @property
     def failed(self) -> bool:
@@ -211,9 +217,10 @@ class Progression:
                     f"the ELBO fell from {start:.6g} to {finite[-1]:.6g} nats per row: "
                     "lower the rate or enlarge the batch"
                 )
-        if self._still is not None and out_of_time is None:
-            return Status.CONVERGED, self._still_message()
-        return Status.BUDGET, f"{out_of_time or self._work()}{self._last_change()}"
+        if self.still and out_of_time is None:
+            return Status.CONVERGED, self._verdict or self._still_message()
+        verdict = "" if self._verdict is None else f"; {self._verdict}"
+        return Status.BUDGET, f"{out_of_time or self._work()}{self._last_change()}{verdict}"
 
     def _accidents(self) -> str:
         """What the bad steps were."""
