@@ -3,20 +3,22 @@
 For every estimator and family, at the start of a run and near its end, over many keys on one fixed batch:
 
 - *noise*: expected squared distance of a gradient from its mean, in the metric of the inverse Fisher
-information
-  (so that it does not depend on units), times the number of draws S: the cost of one draw at equal work;
+  information (so that it does not depend on units), times the number of draws S: the cost of one draw at
+  equal work;
 - *signal-to-noise*: squared norm of the mean gradient over the noise of one estimate, same metric; null
 (exact)
   where there is no noise;
 - *ELBO sd*: standard deviation of the ELBO estimate, in nats.
 
-Families without a known Fisher information are measured in the plain metric and marked so.
+Families without a known Fisher information are measured in the plain metric and marked so. With --families
+only those are measured; the rows of the others stay as they are in the file, where the problem is the same.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +30,12 @@ import vigmm
 from benchmarks.provenance import provenance
 from vigmm.core.typing import Batch
 from vigmm.data.synthetic import gaussian_mixture
-from vigmm.estimators import ESTIMATORS, Importance, Objective, Pathwise, Score
-from vigmm.families import FAMILIES, Family
+from vigmm.estimators import ESTIMATORS, Estimator, Importance, Objective, Pathwise, Score
+from vigmm.families import FAMILIES, ClosedEntropy, Conjugate, Family
 from vigmm.models import Mixture
 from vigmm.train import Train
 
-__all__ = ["measure"]
+__all__ = ["measure", "merged"]
 
 OUT = Path(__file__).resolve().parent / "results"
 KEYS = 400
@@ -89,7 +91,9 @@ def measure(
     }
 
 
-def _points(family: Family, x: np.ndarray, model: Mixture) -> dict[str, tuple[Any, Any, Batch]]:
+def _points(
+    family: Family, x: np.ndarray, model: Mixture, estimator: Estimator | None = None
+) -> dict[str, tuple[Any, Any, Batch]]:
     """Parameters at the start of a run and after it, the prior and the whole batch."""
     made = {}
     for name, steps in (("start", 1), ("end", 1_500)):
@@ -97,6 +101,7 @@ def _points(family: Family, x: np.ndarray, model: Mixture) -> dict[str, tuple[An
             x,
             model=model,
             family=family,
+            estimator=estimator,
             train=Train(batch_size=len(x), holdout=0, min_steps=steps, passes=1, tolerance=0.0),
             dtype="float64",
         )
@@ -105,37 +110,59 @@ def _points(family: Family, x: np.ndarray, model: Mixture) -> dict[str, tuple[An
     return made
 
 
+def _cases(family: Family, x: np.ndarray, model: Mixture) -> Iterator[tuple[str, Estimator, Any]]:
+    """Every estimator at both ends of a run by gradients of draws; the natural one at those of its own."""
+    natural = {"natural": ESTIMATORS["natural"]()}
+    if isinstance(family, Conjugate):
+        for point in _points(family, x, model).items():
+            yield from ((label, one, point) for label, one in natural.items())
+    for point in _points(family, x, model, Pathwise()).items():
+        yield from ((label, one, point) for label, one in ESTIMATORS_AT_TEST.items())
+
+
 def main() -> None:
     """Measure everything and write the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=OUT)
     parser.add_argument("--keys", type=int, default=KEYS)
-    # A flow inverts its draws coordinate by coordinate, which takes an hour here: ask for it by name.
-    parser.add_argument(
-        "--families", nargs="+", choices=FAMILIES, default=[f for f in FAMILIES if f != "flow"]
-    )
+    parser.add_argument("--families", nargs="+", choices=FAMILIES, default=list(FAMILIES))
     options = parser.parse_args()
+    problem = {"rows": ROWS, "dim": DIM, "components": K, "keys": options.keys}
     x = gaussian_mixture(ROWS, num_components=K, dim=DIM, seed=0).x
     model = Mixture(num_components=K)
     rows = []
     for name in options.families:
         family = FAMILIES[name]()
-        for where, (params, prior, batch) in _points(family, x, model).items():
-            for label, estimator in {**ESTIMATORS_AT_TEST, "natural": ESTIMATORS["natural"]()}.items():
-                try:
-                    objective = Objective(model=model, family=family, estimator=estimator)
-                except vigmm.SpecError:
-                    continue
-                with jax.enable_x64(True):
-                    found = measure(objective, params, prior, batch, keys=options.keys)
-                metric = "Fisher" if objective.metric is not None else "plain"
-                rows.append({"family": name, "where": where, "estimator": label, "metric": metric, **found})
-                print(rows[-1], flush=True)
+        closed = isinstance(family, ClosedEntropy)
+        for label, estimator, (where, (params, prior, batch)) in _cases(family, x, model):
+            try:
+                objective = Objective(model=model, family=family, estimator=estimator)
+            except vigmm.SpecError:
+                continue
+            with jax.enable_x64(True):
+                found = measure(objective, params, prior, batch, keys=options.keys)
+            metric = "Fisher" if objective.metric is not None else "plain"
+            told = label if closed else label.replace("closed entropy", "entropy of draws")
+            rows.append({"family": name, "where": where, "estimator": told, "metric": metric, **found})
+            print(rows[-1], flush=True)
     options.out.mkdir(parents=True, exist_ok=True)
-    problem = {"rows": ROWS, "dim": DIM, "components": K, "keys": options.keys}
-    result = {"problem": problem, "provenance": provenance(), "rows": rows}
-    (options.out / "gradients.json").write_text(json.dumps(result, indent=1) + "\n")
-    (options.out / "gradients.md").write_text(_table(problem, rows))
+    path = options.out / "gradients.json"
+    result = merged(json.loads(path.read_text()) if path.exists() else None, problem, provenance(), rows)
+    path.write_text(json.dumps(result, indent=1) + "\n")
+    (options.out / "gradients.md").write_text(_table(problem, result["rows"]))
+
+
+def merged(
+    before: dict[str, Any] | None, problem: dict[str, int], where: dict[str, Any], rows: list[dict[str, Any]]
+) -> dict[str, Any]:
+    """The new rows, and those of families that were not measured again, each family with its provenance."""
+    new = dict.fromkeys([row["family"] for row in rows], where)
+    if before is None or before["problem"] != problem:
+        return {"problem": problem, "provenance": new, "rows": rows}
+    kept = [row for row in before["rows"] if row["family"] not in new]
+    every = {name: before["provenance"][name] for name in dict.fromkeys(row["family"] for row in kept)} | new
+    ordered = sorted([*kept, *rows], key=lambda row: str(row["family"]))
+    return {"problem": problem, "provenance": dict(sorted(every.items())), "rows": ordered}
 
 
 def _table(problem: dict[str, int], rows: list[dict[str, Any]]) -> str:

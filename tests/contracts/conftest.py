@@ -29,6 +29,7 @@ from vigmm.models import (
     Independent,
     Mixture,
     Noise,
+    NormalWishart,
     PitmanYor,
     StudentT,
     sticks,
@@ -54,6 +55,8 @@ MODELS: dict[str, dict[str, Any]] = {
     "student_t": {"likelihood": StudentT()},
     "student_t_known": {"likelihood": StudentT(dof=4.0)},
     "noise": {"noise": Noise()},
+    "wishart_hyper": {"prior": NormalWishart(hyper=Gamma(2.0, 2.0))},
+    "wishart_hyper_diag": {"prior": NormalWishart(hyper=Gamma(2.0, 2.0)), "covariance": Diag()},
     "independent": {"prior": Independent()},
     "independent_diag": {"prior": Independent(), "covariance": Diag()},
 }

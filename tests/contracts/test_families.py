@@ -39,6 +39,8 @@ PRIORS_ONLY = (
     "dirichlet_hyper",
     "process_hyper",
     "pitman_yor",
+    "wishart_hyper",
+    "wishart_hyper_diag",
     "independent",
     "independent_diag",
 )

@@ -144,7 +144,8 @@ def test_every_coordinate_of_a_position_matters(name, small, x64):
         u = Position(weights=weights, components=components.reshape(shape.components.shape), shared=shared)
         theta = model.constrain(prior, u)
         hyper = u.weights[model.weights.num_sticks(2) :]
-        read = [model.log_joint(theta, x).ravel(), hyper, *map(jnp.ravel, model.moments(prior, u))]
+        factor = u.shared[model.structure.shared_size(dim) :][: model.prior.hyper is not None]
+        read = [model.log_joint(theta, x).ravel(), hyper, factor, *map(jnp.ravel, model.moments(prior, u))]
         return jnp.concatenate(read)
 
     vector = jnp.concatenate([leaf.ravel() for leaf in leaves])

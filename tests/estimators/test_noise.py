@@ -47,7 +47,7 @@ def ascend(model, params, prior, batch):
 
     def body(params, key):
         grads = target.estimate(params, prior, batch, key).grads
-        move = target.family.natural_gradient(params, grads)
+        move = target.family.natural_gradient(target.model, params, grads)
         return jax.tree.map(lambda leaf, step: leaf - 0.1 * step, params, move), None
 
     return jax.lax.scan(body, params, jax.random.split(jax.random.key(1), 300))[0]

@@ -16,7 +16,7 @@ from vigmm.core.errors import SpecError
 from vigmm.core.typing import Batch
 from vigmm.estimators import Objective, Pathwise
 from vigmm.estimators import noise as noises
-from vigmm.families import Conjugate, ConjugateParams, MeanField, MeanFieldParams, guess
+from vigmm.families import ConjugateParams, MeanField, MeanFieldParams, guess
 from vigmm.models import DataScale, Dirichlet, Mixture, NormalWishart, Position
 
 DIM = 2
@@ -228,9 +228,3 @@ def test_float32_is_close_to_float64_without_noise():
 def test_refused_knobs(knobs, message):
     with pytest.raises(SpecError, match=message):
         Pathwise(**knobs)
-
-
-def test_conjugate_draws_are_refused():
-    """Gradients of Gamma draws are not finite at the small shapes of empty components."""
-    with pytest.raises(SpecError, match="meanfield"):
-        Objective(model=Mixture(), family=Conjugate(), estimator=Pathwise())

@@ -86,6 +86,6 @@ def test_natural_gradient_is_the_inverse_fisher_matrix_times_the_gradient(family
     assert off_diagonal == len(information) - 2 * len(factor)
 
     grads = like(params, rng, 1.0)
-    found = np.asarray(ravel_pytree(family.natural_gradient(params, grads))[0])
+    found = np.asarray(ravel_pytree(family.natural_gradient(model, params, grads))[0])
     want = np.linalg.solve(information, np.asarray(ravel_pytree(grads)[0]))
     np.testing.assert_allclose(found, want, rtol=1e-8, atol=1e-8 * np.abs(want).max())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any, ClassVar, Protocol
 
@@ -9,7 +10,7 @@ from jaxtyping import Array, Float
 
 from vigmm.core.struct import spec, state
 from vigmm.core.typing import Batch, PRNGKey
-from vigmm.families import Family
+from vigmm.families import Family, Implicit
 from vigmm.models import Mixture, Prior
 
 __all__ = ["Estimate", "Estimator", "Objective"]
@@ -40,6 +41,9 @@ class Estimator(Protocol):
 
     full_batch: ClassVar[bool]
     """Whether the bound holds only when a batch is the whole data set."""
+
+    natural: ClassVar[bool]
+    """Whether the direction is a natural gradient already."""
 
     def check(self, model: Mixture, family: Family) -> None:
         """Raise `SpecError` where the combination makes no sense, before anything is compiled."""
@@ -77,7 +81,15 @@ class Objective:
     @property
     def metric(self) -> Callable[[Any, Any], Any] | None:
         """(params, grads) -> natural gradients, where the family knows its Fisher information."""
-        return getattr(self.family, "natural_gradient", None)
+        known = getattr(self.family, "natural_gradient", None)
+        return None if known is None or self.estimator.natural else functools.partial(known, self.model)
+
+    @property
+    def default_optimizer(self) -> tuple[str, str]:
+        """Rows of `vigmm.optim.OPTIMIZERS` for a user who names none: on minibatches, on the full batch."""
+        if self.estimator.natural or not isinstance(self.family, Implicit):
+            return self.estimator.default_optimizer
+        return self.family.default_optimizer
 
     def estimate(self, params: Any, prior: Prior, batch: Batch, key: PRNGKey) -> Estimate:
         """The bound and a descent direction for this model and family."""

@@ -26,7 +26,7 @@ from jaxtyping import Array, Float
 from vigmm.core.struct import require, spec
 from vigmm.core.typing import Batch, PRNGKey
 from vigmm.estimators.base import Estimate
-from vigmm.estimators.sampling import LogDensities, log_densities, push, reparameterised
+from vigmm.estimators.sampling import LogDensities, differentiable, log_densities, push
 from vigmm.families import Family
 from vigmm.models import Mixture, Prior
 
@@ -51,6 +51,7 @@ class Importance:
 
     default_optimizer: ClassVar[tuple[str, str]] = ("adam", "adam")
     full_batch: ClassVar[bool] = True
+    natural: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         require(self.num_samples >= 1, "num_samples", ">= 1", self.num_samples)
@@ -59,7 +60,7 @@ class Importance:
 
     def check(self, model: Mixture, family: Family) -> None:
         """Refuse families whose draws cannot be differentiated."""
-        reparameterised(family)
+        differentiable(model, family, "iid")
 
     def final(self) -> Importance:
         """Itself."""

@@ -45,6 +45,7 @@ class Natural:
 
     default_optimizer: ClassVar[tuple[str, str]] = ("robbins_monro", "sgd")
     full_batch: ClassVar[bool] = False
+    natural: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         require(self.tile is None or self.tile >= 1, "tile", ">= 1", self.tile)

@@ -24,7 +24,7 @@ from vigmm.core.typing import Batch, PRNGKey
 from vigmm.estimators import noise as noises
 from vigmm.estimators.base import Estimate
 from vigmm.estimators.noise import Noise
-from vigmm.estimators.sampling import log_densities, push, reparameterised
+from vigmm.estimators.sampling import differentiable, log_densities, push
 from vigmm.families import ClosedEntropy, Family
 from vigmm.models import Mixture, Prior
 
@@ -53,6 +53,7 @@ class Pathwise:
 
     default_optimizer: ClassVar[tuple[str, str]] = ("adam", "adam")
     full_batch: ClassVar[bool] = False
+    natural: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         require(self.num_samples >= 1, "num_samples", ">= 1", self.num_samples)
@@ -63,7 +64,7 @@ class Pathwise:
 
     def check(self, model: Mixture, family: Family) -> None:
         """Refuse families whose draws cannot be differentiated, and entropies without a closed form."""
-        reparameterised(family)
+        differentiable(model, family, self.noise)
         has = self.entropy != "closed" or isinstance(family, ClosedEntropy)
         require(has, "entropy", "'sampled' or 'stl' for a family without a closed form", self.entropy)
 

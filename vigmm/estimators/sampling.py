@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any
 
 import jax
 from jaxtyping import Array, Float
 
 from vigmm.core.errors import SpecError
-from vigmm.core.struct import state
+from vigmm.core.struct import require, state
 from vigmm.core.typing import Batch, PRNGKey
 from vigmm.estimators import noise as noises
 from vigmm.estimators.noise import Noise
-from vigmm.families import Family, Reparameterised
+from vigmm.families import Family, Implicit, Reparameterised
 from vigmm.models import Mixture, Position, Prior, passes
 
-__all__ = ["LogDensities", "log_densities", "push", "reparameterised"]
+__all__ = ["LogDensities", "differentiable", "log_densities", "push"]
 
 
 @state
@@ -32,28 +32,34 @@ class LogDensities:
         return self.log_lik + self.log_prior - self.log_q
 
 
-def reparameterised(family: Family) -> Reparameterised:
-    """The same family, known to have draws that can be differentiated.
+def differentiable(model: Mixture, family: Family, noise: Noise) -> None:
+    """Refuse what has no gradients of its draws that are worth following.
 
     Raises:
-        SpecError: if it has not.
+        SpecError: for a family whose draws are not differentiable, or not soundly so for this model; for
+            noise that is not independent where draws are not made of it.
     """
-    if not isinstance(family, Reparameterised):
-        must = "one with reparameterised draws, such as 'meanfield': gradients of Beta and Wishart draws"
-        raise SpecError(
-            "family", must + " are not finite for the small shapes of empty components", type(family).__name__
-        )
-    return cast(Reparameterised, family)
+    if isinstance(family, Reparameterised):
+        return
+    name = type(family).__name__
+    if not isinstance(family, Implicit):
+        raise SpecError("family", "one whose draws can be differentiated, such as 'meanfield'", name)
+    why = family.unsound(model)
+    if why is not None:
+        must = "one such as 'meanfield', or 'natural' for the estimator"
+        raise SpecError("family", must, f"{name} with {why}")
+    require(noise == "iid", "noise", f"'iid' for {name}, whose draws are not made of normal noise", noise)
 
 
 def push(
     model: Mixture, family: Family, params: Any, key: PRNGKey, *, noise: Noise, num_samples: int
 ) -> tuple[Position, Float[Array, " S"]]:
-    """S draws of positions, with a leading axis, and their log q from the noise."""
-    able = reparameterised(family)
+    """S draws of positions, with a leading axis, and their log q, not from inverting them."""
+    if not isinstance(family, Reparameterised):
+        return jax.vmap(lambda one: family.sample(model, params, one))(jax.random.split(key, num_samples))
     dtype = jax.tree.leaves(params)[0].dtype
-    made = noises.draw(noise, key, num_samples, able.noise_size(model, params), dtype)
-    return jax.vmap(lambda one: able.push(model, params, one))(made)
+    made = noises.draw(noise, key, num_samples, family.noise_size(model, params), dtype)
+    return jax.vmap(lambda one: family.push(model, params, one))(made)
 
 
 def log_densities(

@@ -44,6 +44,7 @@ class Score:
 
     default_optimizer: ClassVar[tuple[str, str]] = ("adam", "adam")
     full_batch: ClassVar[bool] = False
+    natural: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         require(self.num_samples >= 2, "num_samples", ">= 2, for a baseline", self.num_samples)

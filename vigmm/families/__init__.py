@@ -1,6 +1,6 @@
 """Variational families: one file and one row of `FAMILIES` each."""
 
-from vigmm.families.base import Blockwise, ClosedEntropy, Family, Guess, Reparameterised
+from vigmm.families.base import Blockwise, ClosedEntropy, Family, Guess, Implicit, Reparameterised
 from vigmm.families.blocks import Blocks, BlocksParams
 from vigmm.families.conjugate import Conjugate, ConjugateParams, guess, row_counts, untouched
 from vigmm.families.flow import Flow, FlowParams
@@ -22,6 +22,7 @@ __all__ = [
     "FullRank",
     "FullRankParams",
     "Guess",
+    "Implicit",
     "LowRank",
     "LowRankParams",
     "MeanField",

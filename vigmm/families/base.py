@@ -10,7 +10,7 @@ from vigmm.core.struct import state
 from vigmm.core.typing import PRNGKey
 from vigmm.models import Mixture, Position, Prior
 
-__all__ = ["Blockwise", "ClosedEntropy", "Family", "Guess", "Reparameterised"]
+__all__ = ["Blockwise", "ClosedEntropy", "Family", "Guess", "Implicit", "Reparameterised"]
 
 
 @state
@@ -87,6 +87,18 @@ class Reparameterised(Protocol):
         self, model: Mixture, params: Any, noise: Float[Array, " M"]
     ) -> tuple[Position, Float[Array, ""]]:
         """The draw that the noise makes, and its log q, from the noise."""
+        ...
+
+
+@runtime_checkable
+class Implicit(Protocol):
+    """A family whose draws are differentiable in its parameters without being a map of normal noise."""
+
+    default_optimizer: ClassVar[tuple[str, str]]
+    """Rows of `vigmm.optim.OPTIMIZERS` for gradients of its draws: on minibatches, on the full batch."""
+
+    def unsound(self, model: Mixture) -> str | None:
+        """Why gradients of draws are of no use for this model, or None where they are sound."""
         ...
 
 

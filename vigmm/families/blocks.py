@@ -79,7 +79,7 @@ class Blocks:
         """Sum of the blocks' entropies."""
         return jax.tree.reduce(jnp.add, jax.tree.map(gaussian.entropy, params.log_scale))
 
-    def natural_gradient(self, params: BlocksParams, grads: BlocksParams) -> BlocksParams:
+    def natural_gradient(self, model: Mixture, params: BlocksParams, grads: BlocksParams) -> BlocksParams:
         """Plain gradients times the inverse Fisher information, block by block."""
         leaves, treedef = jax.tree.flatten(params.log_scale)
         below = jax.tree.leaves(params.lower)

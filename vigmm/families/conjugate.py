@@ -5,12 +5,19 @@ parameters is the stochastic natural-gradient step of Hoffman et al. (2013) and 
 coordinate ascent. Because q has the prior's functional form, densities, divergences and draws are
 those of the prior with other hyperparameters.
 
+Draws are differentiable: Gamma variates by implicit differentiation of their logarithms (`vigmm.math.gamma`),
+at every shape, however sparse the weights; Wishart matrices by Bartlett's decomposition; means given
+precisions by their noise. So the bound with the assignments summed out can be raised over this q as well, by
+gradients of its draws. Then the natural gradient is the plain one times the inverse Fisher information of q.
+
 References:
-    Hoffman, Blei, Wang and Paisley (2013), Stochastic variational inference, JMLR 14.
+    Hoffman, Blei, Wang and Paisley (2013), Stochastic variational inference, JMLR 14; Figurnov, Mohamed and
+    Mnih (2018), Implicit reparameterization gradients, NeurIPS 31.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any, ClassVar, cast
 
 import jax
@@ -19,7 +26,9 @@ from jaxtyping import Array, Float
 
 from vigmm.core.struct import spec, state
 from vigmm.core.typing import PRNGKey
+from vigmm.families import factor as factors
 from vigmm.families.base import Guess
+from vigmm.families.factor import Factor
 from vigmm.models import Components, Mixture, Position, Prior, Sticks, sticks
 from vigmm.models.covariance import FreeStructure, StructurePosition
 
@@ -28,10 +37,11 @@ __all__ = ["Conjugate", "ConjugateParams", "Posterior", "guess", "row_counts", "
 
 @state
 class ConjugateParams:
-    """Posterior pseudo-counts: sticks and the components' additive parameters."""
+    """Posterior pseudo-counts: sticks, the components' additive parameters, and a common factor if any."""
 
     weights: Sticks
     components: Any
+    factor: Factor | None = None
 
 
 @state
@@ -40,6 +50,7 @@ class Posterior:
 
     weights: Sticks
     components: Any
+    factor: Factor | None = None
 
 
 @spec
@@ -47,10 +58,21 @@ class Conjugate:
     """q(pi) prod_k q(mu_k, Lambda_k) in the prior's own form, for covariances that have one."""
 
     default_estimator: ClassVar[str] = "natural"
+    default_optimizer: ClassVar[tuple[str, str]] = ("fisher", "fisher")
 
     def check(self, model: Mixture) -> None:
         """Refuse models without a conjugate posterior, saying why."""
         _ = model.algebra
+
+    def unsound(self, model: Mixture) -> str | None:
+        """Degrees of freedom that may be D + 1 or fewer: gradients through a draw have infinite variance.
+
+        The gradient in them has a factor 1/W_11, and E[1/W_11^2] is finite above D + 1 only.
+        """
+        prior = model.prior
+        given = getattr(prior, "ratio", None) is not None and getattr(prior, "dof", None) is not None
+        few = "a prior of given ratio and dof: at D + 1 degrees of freedom or fewer gradients of draws have "
+        return few + "infinite variance" if given else None
 
     def independent_blocks(self, model: Mixture) -> bool:
         """Whether q makes weights, components and what is shared independent of each other."""
@@ -62,17 +84,27 @@ class Conjugate:
         return params
 
     def posterior(self, model: Mixture, params: ConjugateParams) -> Posterior:
-        """Standard hyperparameters."""
-        return Posterior(weights=params.weights, components=model.algebra.standard(params.components))
+        """Standard hyperparameters. What is carried along and never updated is a constant to gradients."""
+        params = _moving(params)
+        components = model.algebra.standard(params.components)
+        return Posterior(weights=params.weights, components=components, factor=params.factor)
 
     def target(
         self, model: Mixture, prior: Prior, params: ConjugateParams, counts: Float[Array, " K"], stats: Any
     ) -> ConjugateParams:
-        """Prior + statistics: where a full coordinate step goes, about the centre of `params`."""
-        base = model.algebra.natural(prior.components, params.components.centre)
+        """Prior + statistics: where a full coordinate step goes, about the centre of `params`.
+
+        The covariances of `params` decide q of their common factor, whose mean the target's covariances then
+        use: with both from the old values a full step could lower the bound.
+        """
+        given, factor = prior.components, factors.best(model, prior, params.components)
+        if factor is not None:
+            given = model.structure.scaled(given, factor.mean)
+        base = model.algebra.natural(given, params.components.centre)
         return ConjugateParams(
             weights=sticks.update(prior.weights, counts, params.weights),
             components=jax.tree.map(jnp.add, base, stats),
+            factor=factor,
         )
 
     def expected(self, model: Mixture, posterior: Posterior) -> Components:
@@ -89,6 +121,8 @@ class Conjugate:
     def neg_kl(self, model: Mixture, posterior: Posterior, prior: Prior) -> dict[str, Float[Array, ""]]:
         """-KL(q || prior) in nats: the data-free terms of the bound."""
         means, covariances = model.algebra.kl_parts(posterior.components, prior.components)
+        if posterior.factor is not None:
+            covariances = covariances + factors.kl(model, prior, posterior.factor, posterior.components)
         return {
             "neg_kl_weights": -sticks.kl(posterior.weights, prior.weights),
             "neg_kl_means": -means,
@@ -98,20 +132,27 @@ class Conjugate:
     def sample(
         self, model: Mixture, params: ConjugateParams, key: PRNGKey
     ) -> tuple[Position, Float[Array, ""]]:
-        """One draw and its log q. Draws of Beta and Wishart shapes are for looking, not for gradients."""
+        """One draw and its log q, differentiable in the parameters."""
         posterior = self.posterior(model, params)
         key_weights, key_components = jax.random.split(key)
         components = model.algebra.sample(posterior.components, key_components)
+        shared = components.shared
+        if posterior.factor is not None:
+            log_factor = factors.sample(posterior.factor, jax.random.fold_in(key, 2))
+            shared = jnp.concatenate([shared, log_factor])
         u = Position(
             weights=sticks.sample(posterior.weights, key_weights),
             components=components.components,
-            shared=components.shared,
+            shared=shared,
         )
         return u, self._log_q(model, posterior, u)
 
     def _log_q(self, model: Mixture, posterior: Posterior, u: Position) -> Float[Array, ""]:
-        inner = StructurePosition(components=u.components, shared=u.shared)
+        own, factor = u.shared.shape[0] - (posterior.factor is not None), posterior.factor
+        inner = StructurePosition(components=u.components, shared=u.shared[:own])
         components = model.algebra.log_prob(posterior.components, inner)
+        if factor is not None:
+            components = components + factors.log_prob(factor, u.shared[-1])
         return sticks.log_prob(posterior.weights, u.weights) + components
 
     def log_prob(self, model: Mixture, params: ConjugateParams, u: Position) -> Float[Array, ""]:
@@ -121,7 +162,21 @@ class Conjugate:
     def entropy(self, model: Mixture, params: ConjugateParams) -> Float[Array, ""]:
         """-E_q[log q] over positions."""
         posterior = self.posterior(model, params)
-        return sticks.entropy(posterior.weights) + model.algebra.entropy(posterior.components)
+        total = sticks.entropy(posterior.weights) + model.algebra.entropy(posterior.components)
+        return total if posterior.factor is None else total + factors.entropy(posterior.factor)
+
+    def natural_gradient(
+        self, model: Mixture, params: ConjugateParams, grads: ConjugateParams
+    ) -> ConjugateParams:
+        """Plain gradients times the inverse Fisher information."""
+        factor, slopes = params.factor, grads.factor
+        if factor is not None and slopes is not None:
+            factor = factors.natural_gradient(factor, slopes)
+        return ConjugateParams(
+            weights=sticks.natural_gradient(params.weights, grads.weights),
+            components=model.algebra.natural_gradient(params.components, grads.components),
+            factor=factor,
+        )
 
     def weights(self, model: Mixture, params: ConjugateParams) -> Float[Array, " K"]:
         """E[pi]."""
@@ -142,6 +197,17 @@ class Conjugate:
         log_weights = jnp.log(sticks.expected_weights(posterior.weights, model.num_components))
         densities: Array = model.algebra.log_predictive(posterior.components, x)
         return log_weights[None] + densities
+
+
+def _moving(params: ConjugateParams) -> ConjugateParams:
+    """The same parameters, only those that are updated passing gradients on."""
+    weights, components = params.weights, params.components
+    slopes = jax.lax.stop_gradient((weights.a_slope, weights.b_slope))
+    return ConjugateParams(
+        weights=dataclasses.replace(weights, a_slope=slopes[0], b_slope=slopes[1]),
+        components=dataclasses.replace(components, centre=jax.lax.stop_gradient(components.centre)),
+        factor=params.factor,
+    )
 
 
 def row_counts(components: Any, prior: Prior) -> Float[Array, " K"]:
@@ -183,6 +249,10 @@ def guess(model: Mixture, prior: Prior, params: ConjugateParams, surrogate_prior
         mean = jnp.log(sticks.expected_concentration(prior.weights))
         fit = jnp.concatenate([fit[0], mean]), jnp.concatenate([fit[1], jnp.full_like(mean, 0.5)])
     start, scale = model.near(fit, loc, sd)
+    if params.factor is not None:
+        middle, spread = factors.gaussian_fit(params.factor)
+        start = dataclasses.replace(start, shared=start.shared.at[-1].set(middle))
+        scale = dataclasses.replace(scale, shared=scale.shared.at[-1].set(spread))
     return Guess(loc=start, scale=scale, conjugate=params if model.refusal() is None else None)
 
 
@@ -192,7 +262,9 @@ def untouched(model: Mixture, prior: Prior) -> ConjugateParams:
     dtype = prior.frame.scale.dtype
     counts = jnp.zeros((model.num_components,), dtype)
     centre = jnp.zeros((model.num_components, dim), dtype)
+    components = model.algebra.natural(prior.components, centre)
     return ConjugateParams(
         weights=sticks.update(prior.weights, counts),
-        components=model.algebra.natural(prior.components, centre),
+        components=components,
+        factor=factors.best(model, prior, components),
     )

@@ -77,7 +77,9 @@ class FullRank:
         """sum_i log_scale_i + P/2 (1 + log 2 pi)."""
         return gaussian.entropy(ravel_pytree(params.log_scale)[0])
 
-    def natural_gradient(self, params: FullRankParams, grads: FullRankParams) -> FullRankParams:
+    def natural_gradient(
+        self, model: Mixture, params: FullRankParams, grads: FullRankParams
+    ) -> FullRankParams:
         """Plain gradients times the inverse Fisher information."""
         _, unravel = ravel_pytree(params.loc)
         plain = ravel_pytree(grads.loc)[0], ravel_pytree(grads.log_scale)[0], grads.lower

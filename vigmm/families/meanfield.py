@@ -75,7 +75,9 @@ class MeanField:
         """sum_i log_scale_i + P/2 (1 + log 2 pi)."""
         return _total(jax.tree.map(gaussian.entropy, params.log_scale))
 
-    def natural_gradient(self, params: MeanFieldParams, grads: MeanFieldParams) -> MeanFieldParams:
+    def natural_gradient(
+        self, model: Mixture, params: MeanFieldParams, grads: MeanFieldParams
+    ) -> MeanFieldParams:
         """Fisher information 1/scale^2 of the locations and 2 of the log scales, divided out."""
         loc = jax.tree.map(lambda s, g: jnp.exp(2.0 * s) * g, params.log_scale, grads.loc)
         return MeanFieldParams(loc=loc, log_scale=jax.tree.map(lambda g: 0.5 * g, grads.log_scale))

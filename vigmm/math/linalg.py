@@ -8,13 +8,14 @@ triangular solve ever touches rows of data.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-__all__ = ["LOG_2PI", "cholesky", "einsum", "log_diag_sum", "outer", "tril_inverse"]
+__all__ = ["LOG_2PI", "cholesky", "einsum", "log_diag_sum", "outer", "symmetric", "tril_inverse"]
 
 LOG_2PI = math.log(2.0 * math.pi)
 
@@ -31,6 +32,22 @@ def cholesky(matrix: Float[Array, "*K D D"]) -> Float[Array, "*K D D"]:
     """Lower Cholesky factor; NaN where `matrix` is not positive definite (the caller must check)."""
     factor: Array = jnp.linalg.cholesky(matrix, symmetrize_input=False)
     return factor
+
+
+@jax.custom_jvp
+def symmetric(matrix: Float[Array, "*K D D"]) -> Float[Array, "*K D D"]:
+    """A matrix that is symmetric and whose gradient is to be: the same, to the last bit.
+
+    A factorisation reads one triangle, and the gradient through it need not be symmetric: a step along it
+    would leave the symmetric matrices.
+    """
+    return matrix
+
+
+@symmetric.defjvp
+def _symmetric_jvp(primals: Any, tangents: Any) -> tuple[Array, Array]:
+    tangent = tangents[0]
+    return primals[0], 0.5 * (tangent + jnp.swapaxes(tangent, -1, -2))
 
 
 def tril_inverse(factor: Float[Array, "*K D D"]) -> Float[Array, "*K D D"]:

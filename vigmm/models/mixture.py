@@ -14,6 +14,7 @@ from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from vigmm.core.errors import SpecError
@@ -300,9 +301,33 @@ class Mixture:
     def log_prior(self, prior: Prior, u: Position) -> Float[Array, ""]:
         """Log density of a position under hyperparameters, Jacobian included."""
         components = self.prior.log_prob(self.structure, prior.components, prior.frame, self._inner(u))
-        total = (
-            sticks.log_prob(prior.weights, u.weights) + components + self.likelihood.log_prior(self._own(u))
+        return sticks.log_prob(prior.weights, u.weights) + components + self._log_others(u)
+
+    def _log_others(self, u: Position) -> Float[Array, ""]:
+        """Log density of the likelihood's coordinates and of the share of noise."""
+        total = self.likelihood.log_prior(self._own(u))
+        return total if self.noise is None else total + self.noise.log_prob(u.shared[-1:])
+
+    def log_prior_parts(self, prior: Prior, u: Position) -> dict[str, Float[Array, ""]]:
+        """The log prior density of weights, of covariances, of means given these, and of what is left."""
+        inner = self._inner(u)
+        components = self.prior.log_prob(self.structure, prior.components, prior.frame, inner)
+        means = self.prior.log_means(self.structure, prior.components, prior.frame, inner)
+        return {
+            "weights": sticks.log_prob(prior.weights, u.weights),
+            "covariances": components - means,
+            "means": means,
+            "others": self._log_others(u),
+        }
+
+    def parts(self, u: Position, dim: int) -> Position:
+        """For each coordinate the number of its part, in the order of `log_prior_parts`."""
+        own = u.components.shape[-1] - self.likelihood.position_size()
+        column = np.arange(u.components.shape[-1])
+        row = np.where(column < dim, 2, np.where(column < own, 1, 3))
+        shared = np.where(np.arange(u.shared.shape[-1]) < u.shared.shape[-1] - (self.noise is not None), 1, 3)
+        return Position(
+            weights=jnp.zeros(u.weights.shape[-1:], jnp.int32),
+            components=jnp.asarray(np.broadcast_to(row, u.components.shape[-2:]), jnp.int32),
+            shared=jnp.asarray(shared, jnp.int32),
         )
-        if self.noise is not None:
-            total = total + self.noise.log_prob(u.shared[-1:])
-        return total

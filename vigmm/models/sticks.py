@@ -12,7 +12,7 @@ truncated at K (Blei and Jordan 2006). Given expected counts n_k, all of them up
     a_j + n_j,   b_j + sum_{l>j} n_l.                                                      (2)
 
 So a weight prior is one Spec and one row in `WEIGHTS`; expectations, divergences, densities and draws are
-shared. All are closed-form: Dirichlet and Beta draws are never differentiated.
+shared. All are closed-form, and draws may be differentiated (`vigmm.math.gamma`).
 
 **The concentration may be inferred.** With gamma ~ Gamma(shape, rate) the sticks' parameters are affine in
 it,
@@ -40,8 +40,10 @@ from jaxtyping import Array, Float
 
 from vigmm.core.struct import state
 from vigmm.core.typing import PRNGKey
+from vigmm.math.gamma import log_gamma
+from vigmm.math.gamma import natural_gradient as gamma_natural_gradient
 from vigmm.math.linalg import einsum
-from vigmm.math.special import kl_beta, log_beta, log_gamma_gap
+from vigmm.math.special import kl_beta, log_beta, log_gamma_gap, trigamma_gap
 
 __all__ = [
     "Sticks",
@@ -53,6 +55,7 @@ __all__ = [
     "kl",
     "log_prob",
     "log_weights",
+    "natural_gradient",
     "sample",
     "update",
     "weight_moments",
@@ -203,13 +206,37 @@ def gaussian_fit(sticks: Sticks) -> tuple[Float[Array, " JH"], Float[Array, " JH
 
 
 def sample(sticks: Sticks, key: PRNGKey) -> Float[Array, " JH"]:
-    """One draw of u = (logit v, log gamma) from a posterior, exact down to tiny shapes.
+    """One draw of u = (logit v, log gamma) from a posterior, exact down to tiny shapes, and its derivatives.
 
     logit v is the difference of two log-Gamma variates.
     """
     size = sticks.a.shape[0]
     # One call for all: every call to the generator costs a second of compilation.
     shapes = jnp.concatenate([sticks.a, sticks.b, sticks.shape])
-    log_gammas = jax.random.loggamma(key, shapes, dtype=shapes.dtype)
+    log_gammas = log_gamma(key, shapes)
     u: Array = log_gammas[:size] - log_gammas[size : 2 * size]
     return jnp.concatenate([u, log_gammas[2 * size :] - jnp.log(sticks.rate)])
+
+
+def natural_gradient(q: Sticks, grads: Sticks) -> Sticks:
+    """The inverse Fisher information of a posterior times a gradient in its parameters.
+
+    The Fisher matrix of a stick is [[psi'(a) - psi'(s), -psi'(s)], [-psi'(s), psi'(b) - psi'(s)]], s = a + b.
+    With psi'(x) = 1/x + g(x), g = `trigamma_gap`, what is large in its determinant cancels on paper.
+    """
+    a, b, total = q.a, q.b, q.a + q.b
+    gap_a, gap_b, gap = trigamma_gap(jnp.stack([a, b, total]))
+    own_a = b / (a * total) + gap_a - gap
+    own_b = a / (b * total) + gap_b - gap
+    cross = 1.0 / total + gap
+    determinant = gap_a * (a / (b * total)) + gap_b * (b / (a * total)) + gap_a * gap_b
+    determinant = determinant - gap * (total / (a * b) + gap_a + gap_b)
+    shape, rate = gamma_natural_gradient(q.shape, q.rate, grads.shape, grads.rate)
+    return Sticks(
+        a=(own_b * grads.a + cross * grads.b) / determinant,
+        b=(cross * grads.a + own_a * grads.b) / determinant,
+        a_slope=jnp.zeros_like(q.a_slope),
+        b_slope=jnp.zeros_like(q.b_slope),
+        shape=shape,
+        rate=rate,
+    )

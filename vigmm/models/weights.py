@@ -20,7 +20,7 @@ __all__ = ["WEIGHTS", "Dirichlet", "DirichletProcess", "Gamma", "PitmanYor", "We
 
 @spec
 class Gamma:
-    """Gamma hyperprior of a concentration: mean shape/rate, variance shape/rate^2.
+    """Gamma hyperprior of a positive number: mean shape/rate, variance shape/rate^2.
 
     Args:
         shape: how sure it is: the sd over the mean is 1/sqrt(shape).
@@ -33,6 +33,11 @@ class Gamma:
     def __post_init__(self) -> None:
         for name in ("shape", "rate"):
             require(0 < getattr(self, name) < math.inf, name, "> 0 and finite", getattr(self, name))
+
+    def log_prob(self, log_value: Float[Array, ""]) -> Float[Array, ""]:
+        """Log density of the logarithm."""
+        constant = self.shape * math.log(self.rate) - math.lgamma(self.shape)
+        return constant + self.shape * log_value - self.rate * jnp.exp(log_value)
 
 
 class WeightPrior(Protocol):

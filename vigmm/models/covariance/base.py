@@ -106,6 +106,10 @@ class Structure(Protocol):
         """The structure's own form of a Normal-Wishart prior."""
         ...
 
+    def scaled(self, prior: Any, factor: Float[Array, ""]) -> Any:
+        """The prior with all covariances multiplied by a factor."""
+        ...
+
     def log_prob(self, prior: Any, u: StructurePosition) -> Float[Array, ""]:
         """Log prior density of a position, Jacobian included."""
         ...
@@ -206,6 +210,10 @@ class ConjugateStructure(Structure, Protocol):
         """KL(q || prior) of means given covariances, on average, and of covariances; they add up."""
         ...
 
+    def scale_terms(self, q: Any, prior: Any) -> tuple[Float[Array, ""], Float[Array, ""]]:
+        """(n, T) of E_q[log p(covariances | s)] = n log s - s T + const, s the factor of `scaled`."""
+        ...
+
     def entropy(self, q: Any) -> Float[Array, ""]:
         """Entropy of the position under q, in nats."""
         ...
@@ -219,7 +227,11 @@ class ConjugateStructure(Structure, Protocol):
         ...
 
     def sample(self, q: Any, key: PRNGKey) -> StructurePosition:
-        """One draw of the position."""
+        """One draw of the position, differentiable in q."""
+        ...
+
+    def natural_gradient(self, natural: Any, grads: Any) -> Any:
+        """The inverse Fisher information of additive parameters times a gradient in them."""
         ...
 
 

@@ -25,6 +25,7 @@ References:
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from typing import Any
 
@@ -157,6 +158,10 @@ class Factors:
             column_shape=jnp.asarray(self.shape, dtype),
             column_rate=jnp.asarray(self.rate, dtype),
         )
+
+    def scaled(self, prior: FactorPrior, factor: Float[Array, ""]) -> FactorPrior:
+        """Noise variances and the squares of the factors' unit times s."""
+        return dataclasses.replace(prior, rate=factor * prior.rate, unit=jnp.sqrt(factor) * prior.unit)
 
     def log_prob(self, prior: FactorPrior, u: StructurePosition) -> Float[Array, ""]:
         """Log density of the position, Jacobian included; 1/psi = rho^2, so d(1/psi) = 2 rho^2 d log rho."""

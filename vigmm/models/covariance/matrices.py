@@ -20,6 +20,7 @@ from vigmm.math.features import Kind
 from vigmm.math.linalg import cholesky, einsum, log_diag_sum, tril_inverse
 from vigmm.math.rows import FEW_COLUMNS, scatter
 from vigmm.math.special import log_gamma_ratio
+from vigmm.models.covariance import fisher
 from vigmm.models.covariance import normal_wishart as nw_math
 from vigmm.models.covariance.base import Hyper, Scales, StructurePosition
 from vigmm.models.covariance.normal_wishart import Natural, NormalWishartParams, pooled, spread
@@ -172,6 +173,18 @@ class Matrices:
             rate_factor=repeat(factor, matrices),
         )
 
+    def scaled(self, prior: NormalWishartParams, factor: Float[Array, ""]) -> NormalWishartParams:
+        """The prior with s B in the place of B."""
+        return dataclasses.replace(prior, rate_factor=jnp.sqrt(factor) * prior.rate_factor)
+
+    def scale_terms(
+        self, q: NormalWishartParams, prior: NormalWishartParams
+    ) -> tuple[Float[Array, ""], Float[Array, ""]]:
+        """|s B|^(nu/2) exp(-s tr(B Lambda)/2): n = sum nu D/2 and T = sum nu_q tr(B B_q^-1)/2."""
+        root = einsum("kij,kjl->kil", tril_inverse(q.rate_factor), prior.rate_factor)
+        trace = jnp.sum(root**2, axis=(-2, -1))
+        return 0.5 * q.loc.shape[-1] * jnp.sum(prior.dof), 0.5 * jnp.sum(q.dof * trace)
+
     def log_prob(self, prior: NormalWishartParams, u: StructurePosition) -> Float[Array, ""]:
         """Log density of the position, Jacobian included."""
         return nw_math.log_prob(prior, *self._split(u, prior.loc.shape[-1]))
@@ -268,6 +281,10 @@ class Matrices:
     def sample(self, q: NormalWishartParams, key: PRNGKey) -> StructurePosition:
         """One draw of the position from q."""
         return self._join(*nw_math.sample(q, key))
+
+    def natural_gradient(self, natural: Natural, grads: Natural) -> Natural:
+        """The inverse Fisher information times a gradient."""
+        return fisher.normal_wishart(natural, grads)
 
 
 def _whitened(

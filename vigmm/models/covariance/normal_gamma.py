@@ -24,6 +24,7 @@ from jaxtyping import Array, Float, Int
 
 from vigmm.core.struct import state
 from vigmm.core.typing import PRNGKey
+from vigmm.math.gamma import log_gamma
 from vigmm.math.linalg import LOG_2PI, einsum
 from vigmm.math.special import log_gamma_gap
 
@@ -189,10 +190,9 @@ def entropy(ng: NormalGammaParams) -> Float[Array, ""]:
 
 
 def sample(ng: NormalGammaParams, key: PRNGKey) -> tuple[Float[Array, "K D"], Float[Array, "C E"]]:
-    """One draw of (mu, log rho). Not differentiable in the shapes."""
+    """One draw of (mu, log rho); differentiable."""
     key_gamma, key_normal = jax.random.split(key)
-    log_gamma: Array = jax.random.loggamma(key_gamma, ng.shape, dtype=ng.shape.dtype)
-    log_root = 0.5 * (log_gamma - jnp.log(ng.rate))
+    log_root = 0.5 * (log_gamma(key_gamma, ng.shape) - jnp.log(ng.rate))
     noise = jax.random.normal(key_normal, ng.loc.shape, ng.loc.dtype)
     sd = jnp.exp(-share(log_root, ng.loc)) / jnp.sqrt(ng.mean_precision)[:, None]
     return ng.loc + sd * noise, log_root

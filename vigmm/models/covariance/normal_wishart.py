@@ -31,7 +31,8 @@ from jaxtyping import Array, Float, Int
 
 from vigmm.core.struct import state
 from vigmm.core.typing import PRNGKey
-from vigmm.math.linalg import LOG_2PI, cholesky, einsum, log_diag_sum, outer, tril_inverse
+from vigmm.math.gamma import log_gamma
+from vigmm.math.linalg import LOG_2PI, cholesky, einsum, log_diag_sum, outer, symmetric, tril_inverse
 from vigmm.math.special import log_gamma_gap, log_half_step
 
 __all__ = [
@@ -117,7 +118,7 @@ def from_natural(natural: Natural) -> NormalWishartParams:
         loc=natural.centre + offset,
         mean_precision=natural.count,
         dof=natural.dof,
-        rate_factor=cholesky(rate),
+        rate_factor=cholesky(symmetric(rate)),
     )
 
 
@@ -341,13 +342,12 @@ def gaussian_fit(nw: NormalWishartParams) -> Moments:
 
 
 def sample(nw: NormalWishartParams, key: PRNGKey) -> tuple[Float[Array, "K D"], Float[Array, "C P"]]:
-    """One draw of means and coordinates, by Bartlett's decomposition. Not differentiable in nu."""
+    """One draw of means and coordinates, by Bartlett's decomposition; differentiable."""
     num, dim = nw.loc.shape
     matrices = nw.dof.shape[0]
     key_diag, key_normal = jax.random.split(key)
     dtype = nw.loc.dtype
-    log_gamma: Array = jax.random.loggamma(key_diag, _half_dofs(nw.dof, dim), dtype=dtype)
-    log_a = 0.5 * (log_gamma + math.log(2.0))
+    log_a = 0.5 * (log_gamma(key_diag, _half_dofs(nw.dof, dim)) + math.log(2.0))
     # D normals for each mean and D x D for each matrix, of which the strict lower triangle is used.
     normal = jax.random.normal(key_normal, (num + matrices * dim, dim), dtype)
     epsilon = normal[:num]

@@ -9,6 +9,7 @@ of an inverse Wishart, Sigma_dd ~ InverseGamma((nu - D + 1)/2, B_dd / 2).
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import jax.numpy as jnp
@@ -20,6 +21,7 @@ from vigmm.core.struct import spec, state
 from vigmm.core.typing import PRNGKey
 from vigmm.math.features import Kind
 from vigmm.math.special import log_gamma_ratio
+from vigmm.models.covariance import fisher
 from vigmm.models.covariance import normal_gamma as ng_math
 from vigmm.models.covariance.base import Hyper, Scales, StructurePosition
 from vigmm.models.covariance.normal_gamma import Natural, NormalGammaParams, gather, share
@@ -152,6 +154,16 @@ class Variances:
             rate=jnp.asarray(rate, dtype),
         )
 
+    def scaled(self, prior: NormalGammaParams, factor: Float[Array, ""]) -> NormalGammaParams:
+        """The prior with s beta in the place of beta."""
+        return dataclasses.replace(prior, rate=factor * prior.rate)
+
+    def scale_terms(
+        self, q: NormalGammaParams, prior: NormalGammaParams
+    ) -> tuple[Float[Array, ""], Float[Array, ""]]:
+        """(s beta)^alpha exp(-s beta lambda): n = sum alpha and T = sum beta alpha_q / beta_q."""
+        return jnp.sum(prior.shape), jnp.sum(prior.rate * q.shape / q.rate)
+
     def log_prob(self, prior: NormalGammaParams, u: StructurePosition) -> Float[Array, ""]:
         """Log density of the position, Jacobian included."""
         return ng_math.log_prob(prior, *self._split(u, prior.loc.shape[-1]))
@@ -250,6 +262,10 @@ class Variances:
     def sample(self, q: NormalGammaParams, key: PRNGKey) -> StructurePosition:
         """One draw of the position from q."""
         return self._join(*ng_math.sample(q, key))
+
+    def natural_gradient(self, natural: Natural, grads: Natural) -> Natural:
+        """The inverse Fisher information times a gradient."""
+        return fisher.normal_gamma(natural, grads)
 
 
 @spec

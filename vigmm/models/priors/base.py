@@ -132,6 +132,12 @@ class ComponentPrior(Protocol):
         """Log density of a position of the model, Jacobian included."""
         ...
 
+    def log_means(
+        self, structure: Structure, built: Any, frame: Frame, u: StructurePosition
+    ) -> Float[Array, ""]:
+        """What of `log_prob` is the log density of the means given all else."""
+        ...
+
     def describe(self, data: DataScale, *, num_components: int) -> dict[str, Any]:
         """The hyperparameters in original units, JSON-ready."""
         ...

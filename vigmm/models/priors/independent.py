@@ -182,11 +182,7 @@ class Independent:
         """Sum of the parts' log densities and of the log volumes of all changes of variables."""
         dim = frame.scale.shape[0]
         scales = cast(Separable, structure).scales(self.expand(structure, built, frame, u), dim)
-        num = scales.loc.shape[0]
-        loc = frame.center[None] + frame.scale[None] * scales.loc
-        total = jnp.sum(self.mean.log_prob(built["mean"], loc)) + num * jnp.sum(jnp.log(frame.scale))
-        if self.ordered:
-            total = total + jnp.sum(u.components[1:, 0]) + gammaln(jnp.asarray(num + 1.0, loc.dtype))
+        total = self._log_means(built, frame, u, scales.loc)
         if self._known is not None:
             return total
         log_unit = _log_scale(frame, scales.log_sd.shape[1] != dim)
@@ -201,6 +197,25 @@ class Independent:
             log_density = self.correlation.log_prob(built["correlation"], scales.correlation, dimension=dim)
             total = total + jnp.sum(log_density)
         return total + scales.log_jacobian
+
+    def log_means(
+        self, structure: Structure, built: Any, frame: Frame, u: StructurePosition
+    ) -> Float[Array, ""]:
+        """The means' own distribution."""
+        expanded = self.expand(structure, built, frame, u)
+        loc = cast(Separable, structure).scales(expanded, frame.scale.shape[0]).loc
+        return self._log_means(built, frame, u, loc)
+
+    def _log_means(
+        self, built: Any, frame: Frame, u: StructurePosition, unit: Float[Array, "K D"]
+    ) -> Float[Array, ""]:
+        """Log density of means that are `unit` in standardised units, at coordinates u."""
+        num = unit.shape[0]
+        loc = frame.center[None] + frame.scale[None] * unit
+        total = jnp.sum(self.mean.log_prob(built["mean"], loc)) + num * jnp.sum(jnp.log(frame.scale))
+        if self.ordered:
+            total = total + jnp.sum(u.components[1:, 0]) + gammaln(jnp.asarray(num + 1.0, loc.dtype))
+        return total
 
     def _log_scales(self, built: Any, log_sd: Float[Array, "C E"]) -> Float[Array, ""]:
         """Log density of the standard deviations themselves."""

@@ -6,16 +6,20 @@ is then an *argument* of every estimator: a prior that follows the data never re
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
 from vigmm.core.errors import SpecError
 from vigmm.core.struct import require, spec
+from vigmm.math.linalg import LOG_2PI
 from vigmm.models.covariance import Hyper, Structure, StructurePosition
 from vigmm.models.priors.base import DataScale, Frame
+from vigmm.models.weights import Gamma
 
 __all__ = ["NormalWishart"]
 
@@ -42,6 +46,9 @@ class NormalWishart:
             constant columns still give a proper prior. Not applied to a given `covariance`.
         ratio: B / `covariance`; ``None`` takes nu - D - 1 as above. A number frees nu of it: 1 makes
             `covariance` B itself.
+        hyper: infers a common factor s of all components' expected covariances, s ~ Gamma: how large a
+            cluster is, the data say themselves. Of mean one, such as Gamma(2, 2), it is centred on
+            `covariance`.
     """
 
     mean: tuple[float, ...] | None = None
@@ -51,6 +58,7 @@ class NormalWishart:
     scale: float = 1.0
     shrink: float = 1e-3
     ratio: float | None = None
+    hyper: Gamma | None = None
 
     def __post_init__(self) -> None:
         for name in ("mean_precision", "scale"):
@@ -72,34 +80,52 @@ class NormalWishart:
         return structure.position_size(dim)
 
     def shared_size(self, structure: Structure, dim: int) -> int:
-        """The structure's own."""
-        return structure.shared_size(dim)
+        """The structure's own, and the log of the common factor."""
+        return structure.shared_size(dim) + (self.hyper is not None)
 
     def expand(
         self, structure: Structure, built: Any, frame: Frame, u: StructurePosition
     ) -> StructurePosition:
-        """The same coordinates."""
-        return u
+        """The same coordinates, the common factor taken off."""
+        if self.hyper is None:
+            return u
+        return StructurePosition(components=u.components, shared=u.shared[:-1])
 
     def rank(self, u: StructurePosition) -> Array | None:
         """Any order."""
         return None
 
     def contract(self, structure: Structure, u: StructurePosition) -> StructurePosition:
-        """The same coordinates."""
-        return u
+        """The same coordinates; a common factor starts at one."""
+        return u if self.hyper is None else _with(u, 0.0)
 
     def contract_scale(
         self, structure: Structure, u: StructurePosition, sd: StructurePosition
     ) -> StructurePosition:
         """The same coordinates."""
-        return sd
+        return sd if self.hyper is None else _with(sd, 0.3)
 
     def log_prob(
         self, structure: Structure, built: Any, frame: Frame, u: StructurePosition
     ) -> Float[Array, ""]:
-        """The structure's own form of the prior."""
-        return structure.log_prob(built, u)
+        """The structure's own form of the prior, and the density of the log of the common factor."""
+        if self.hyper is None:
+            return structure.log_prob(built, u)
+        log_factor = u.shared[-1]
+        given = structure.scaled(built, jnp.exp(log_factor))
+        inner = self.expand(structure, built, frame, u)
+        return structure.log_prob(given, inner) + self.hyper.log_prob(log_factor)
+
+    def log_means(
+        self, structure: Structure, built: Any, frame: Frame, u: StructurePosition
+    ) -> Float[Array, ""]:
+        """mu_k ~ N(m_k, Sigma_k / kappa_k), whatever the structure of Sigma_k."""
+        u = self.expand(structure, built, frame, u)
+        num, dim = built.loc.shape
+        parts, kappa = structure.constrain(u, dim), built.mean_precision
+        square = structure.square(parts, built.loc)[jnp.arange(num), jnp.arange(num)]
+        normal = dim * (jnp.log(kappa) - LOG_2PI) + 2.0 * parts.log_det - kappa * square
+        return 0.5 * jnp.sum(normal)
 
     def build(
         self, data: DataScale, *, structure: Structure, num_components: int, most: int, dtype: Any
@@ -158,6 +184,13 @@ class NormalWishart:
             "mean": (data.center + data.scale * hyper.loc).tolist(),
             "mean_precision": hyper.mean_precision,
             "dof": hyper.dof,
+            **({} if self.hyper is None else {"factor": dataclasses.asdict(self.hyper)}),
             # An inverse Wishart has a mean from D + 1 degrees of freedom on.
             "expected_covariance": None if expected is None else expected.tolist(),
         }
+
+
+def _with(u: StructurePosition, value: float) -> StructurePosition:
+    """One more shared coordinate."""
+    shared = jnp.concatenate([u.shared, jnp.full((1,), value, u.shared.dtype)])
+    return StructurePosition(components=u.components, shared=shared)

@@ -1,0 +1,102 @@
+"""q of a common factor of all covariances, where a Normal-Wishart prior infers one.
+
+With s ~ Gamma(a, b) and log p(covariances | s) = n log s - s T + const the pair is conjugate given the other:
+q(s) = Gamma(a + n, b + E[T]), and given q(s) the covariances see the prior of the factor E[s].
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import jax.numpy as jnp
+from jax.scipy.special import digamma, gammaln
+from jaxtyping import Array, Float
+
+from vigmm.core.struct import state
+from vigmm.core.typing import PRNGKey
+from vigmm.math import gamma
+from vigmm.math.special import log_gamma_gap
+from vigmm.models import Gamma, Mixture, Prior
+
+__all__ = [
+    "Factor",
+    "best",
+    "entropy",
+    "gaussian_fit",
+    "hyper",
+    "kl",
+    "log_prob",
+    "natural_gradient",
+    "sample",
+]
+
+
+@state
+class Factor:
+    """Gamma parameters of q(s)."""
+
+    shape: Float[Array, ""]
+    rate: Float[Array, ""]
+
+    @property
+    def mean(self) -> Float[Array, ""]:
+        """E[s]."""
+        return self.shape / self.rate
+
+
+def hyper(model: Mixture) -> Gamma | None:
+    """The prior of the factor of a conjugate model, where it is inferred."""
+    found: Gamma | None = getattr(model.prior, "hyper", None)
+    return found
+
+
+def best(model: Mixture, prior: Prior, natural: Any) -> Factor | None:
+    """q(s) at its optimum, given the components' additive parameters; None where s is known."""
+    prior_of = hyper(model)
+    if prior_of is None:
+        return None
+    count, total = model.algebra.scale_terms(model.algebra.standard(natural), prior.components)
+    return Factor(shape=prior_of.shape + count, rate=prior_of.rate + total)
+
+
+def kl(model: Mixture, prior: Prior, factor: Factor, components: Any) -> Float[Array, ""]:
+    """What the factor adds to KL(q || prior at s = 1): E[log p(. | 1) - log p(. | s)], and KL of the Gammas.
+
+    KL(Gamma(s, r) || Gamma(a, b)) = g(s) - a digamma(s) + log Gamma(a) + a log(r/b) + b s/r, with g =
+    `log_gamma_gap`.
+    """
+    known = hyper(model)
+    assert known is not None
+    count, total = model.algebra.scale_terms(components, prior.components)
+    psi, log_rate = digamma(factor.shape), jnp.log(factor.rate)
+    divergence = log_gamma_gap(factor.shape) - known.shape * psi + math.lgamma(known.shape)
+    divergence = divergence + known.shape * (log_rate - math.log(known.rate)) + known.rate * factor.mean
+    return divergence - count * (psi - log_rate) + (factor.mean - 1.0) * total
+
+
+def sample(factor: Factor, key: PRNGKey) -> Float[Array, " 1"]:
+    """One draw of log s, differentiable."""
+    return gamma.log_gamma(key, factor.shape[None]) - jnp.log(factor.rate)
+
+
+def log_prob(factor: Factor, log_value: Float[Array, ""]) -> Float[Array, ""]:
+    """Log density of log s."""
+    kernel = factor.shape * (jnp.log(factor.rate) + log_value) - factor.rate * jnp.exp(log_value)
+    return kernel - gammaln(factor.shape)
+
+
+def entropy(factor: Factor) -> Float[Array, ""]:
+    """Entropy of log s."""
+    return -log_gamma_gap(factor.shape)
+
+
+def gaussian_fit(factor: Factor) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    """Mean and sd of the Gaussian over log s that is closest, as for a concentration in `sticks`."""
+    return jnp.log(factor.mean) - 0.5 / factor.shape, 1.0 / jnp.sqrt(factor.shape)
+
+
+def natural_gradient(factor: Factor, grads: Factor) -> Factor:
+    """The inverse Fisher information times a gradient."""
+    shape, rate = gamma.natural_gradient(factor.shape, factor.rate, grads.shape, grads.rate)
+    return Factor(shape=shape, rate=rate)
