@@ -135,6 +135,7 @@ def test_a_factor_that_is_known_is_no_factor():
     assert two.factor is None
 
 
+@slow
 def test_full_steps_never_lower_the_bound():
     case = problem(Full(), 2)
     rng = np.random.default_rng(2)

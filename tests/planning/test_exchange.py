@@ -57,6 +57,6 @@ def test_bytes_that_are_added_up_and_handed_on(job, choices):
     # Statistics or slopes: as many numbers as parameters, but for what is symmetric or shared.
     assert made.step.reduced_bytes / 4 == pytest.approx(numbers(text, "all-reduce")[0], rel=0.5)
     assert made.step.rows_per_device == pytest.approx(feed.sampler.room, rel=0.1)
-    # Should one have too many, each gives out its quarter of 81 rows and weights, which fill four shares of 21.
+    # Should one have too many, each gives out its quarter of 81 rows, which fill four shares of 21.
     handed = numbers(text, "reduce-scatter")
     assert sum(handed[:2]) * 4 == pytest.approx(made.step.shared_bytes / 4, rel=0.05)

@@ -31,7 +31,7 @@ CASES = {
     "blocks": {"prior": Independent(hyper=distribution("HalfNormal", scale=1.0)), "covariance": Full()},
     "lowrank": {"covariance": FactorAnalytic(rank=1)},
 }
-QUICK = ("meanfield", "fullrank")
+QUICK = ("fullrank",)
 PARTS = ("weights", "covariances", "means", "others")
 
 
