@@ -131,7 +131,9 @@ def test_choices_that_do_not_fit_together_are_refused_before_any_work():
     with pytest.raises(vigmm.SpecError, match="family"):
         vigmm.fit(two_clusters(), family=vigmm.MeanField(), estimator=vigmm.Natural())
     with pytest.raises(vigmm.SpecError, match="family"):
-        vigmm.fit(two_clusters(), family=vigmm.Conjugate(), estimator=vigmm.Pathwise())
+        vigmm.fit(two_clusters(), family=vigmm.Conjugate(), estimator=vigmm.Score())
+    with pytest.raises(vigmm.SpecError, match="'fisher' for gradients of pseudo-counts"):
+        vigmm.fit(two_clusters(), estimator=vigmm.Pathwise(), optimizer=vigmm.Adam())
     with pytest.raises(vigmm.SpecError, match="num_components must be >= 1, got 0"):
         vigmm.Mixture(num_components=0)
     with pytest.raises(vigmm.SpecError, match="mean must be 2 values"):

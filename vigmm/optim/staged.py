@@ -223,8 +223,7 @@ def _turn(
     better = losses.mean < losses.best
     losses = dataclasses.replace(
         losses,
-        # Home is not what was seen elsewhere: it is looked at anew.
-        best=jnp.where(lost, math.inf, jnp.where(better, losses.mean, losses.best)),
+        best=jnp.where(better, losses.mean, losses.best),
         spread=jnp.where(better, losses.square / (count - 1.0), losses.spread),
         steps=jnp.where(better, count, losses.steps),
     )
@@ -233,9 +232,10 @@ def _turn(
     steps = now.count - now.began
     left = (1.0 - rule.cooldown) * horizon.astype(jnp.float32) - now.began.astype(jnp.float32)
     late = steps.astype(jnp.float32) >= jnp.maximum(_SHARE * left, float(rule.window))
-    # The first stage begins anywhere; the others at an average.
+    # The first stage begins anywhere, so home moves to where the ELBO is better than in its first block.
     block = lax.dynamic_index_in_dim(now.windows.means, now.windows.full - 1, keepdims=False)
-    home = pick(better & (now.stages.ended == 0), block, now.home)
+    first = now.stages.ended == 0
+    home = pick(better & first & jnp.isfinite(now.losses.best), block, now.home)
     mean = iterates.average(now.windows, verdict.steps)
     square = jnp.sum(jnp.square((mean - now.home) / unit))
     stages, last, rough = history.after(
@@ -258,6 +258,11 @@ def _turn(
     back = restarted(now, home, rate, 0.0)
     ahead = restarted(now, mean, pick(done, now.rate, rate), _CARRIED)
     ahead = dataclasses.replace(ahead, stages=stages, done=done)
+    # The others begin at an average, which is not what was seen elsewhere: it is looked at anew.
+    anew = jnp.where(ends | (lost & ~first), math.inf, losses.best)
+    back, ahead = (
+        dataclasses.replace(one, losses=dataclasses.replace(losses, best=anew)) for one in (back, ahead)
+    )
     flat = pick(lost, home, pick(ends, mean, flat))
     return pick(lost, back, pick(ends, ahead, now)), flat
 
