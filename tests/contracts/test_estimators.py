@@ -77,6 +77,7 @@ QUICK_READ = {f"natural-conjugate-{model}" for model in ("full", "tied", "diag")
 everything = cases(TRACED)
 cover = cases(COVER)
 read = cases(READ, QUICK_READ)
+compared = cases(COVER, QUICK_READ | {"pathwise-meanfield-full"})
 
 
 class Case:
@@ -176,7 +177,7 @@ def values(objective, params, prior, batch, keys):
     return jax.tree.reduce(jnp.add, terms)
 
 
-@cover
+@compared
 def test_grads_descend(small, case, x64):
     """A small step against them raises the bound, and one along them lowers it.
 
