@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from vigmm.core.outcome import Outcome
+from vigmm.data.protocol import evenly_spaced
 from vigmm.data.sampler import Rows
 from vigmm.data.sources import Source
 from vigmm.estimators import Objective
@@ -78,8 +79,7 @@ class Fit:
             seed: fixes the draws.
         """
         objective, rows = self.context.objective, self.context.rows()
-        keep = np.linspace(0, len(self.data) - 1, min(len(self.data), _CHECKED_ROWS)).astype(np.int64)
-        sample = np.asarray(self.data[np.unique(keep)], np.float64)
+        sample = evenly_spaced(self.data, _CHECKED_ROWS)
         found = diagnose(
             objective,
             dataclasses.replace(self.posterior, prior=self.context.prior),

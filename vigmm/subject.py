@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Float
 
 from vigmm.core.errors import DataError, SpecError
+from vigmm.data.protocol import evenly_spaced
 from vigmm.fitted import Fit
 from vigmm.posterior import Posterior
 from vigmm.posterior.inputs import conform
@@ -43,5 +44,4 @@ def rows_of(source: Any, rows: Any, most: int) -> tuple[Float[np.ndarray, "n D"]
             raise DataError("a posterior does not keep the rows that it was fitted on; give some (rows=...)")
         rows = source.data
     data = conform(rows, posterior_of(source).columns)
-    index = np.unique(np.linspace(0, len(data) - 1, min(len(data), most)).astype(np.int64))
-    return np.asarray(data[index], np.float64), len(data)
+    return evenly_spaced(data, most), len(data)

@@ -22,6 +22,7 @@ __all__ = [
     "check_rows",
     "check_weight",
     "content_fingerprint",
+    "evenly_spaced",
     "place_of",
 ]
 
@@ -77,6 +78,12 @@ def blocks(
     for start in range(0, total, size):
         stop = min(start + size, total)
         yield start, source[slice(start, stop) if index is None else index[start:stop]]
+
+
+def evenly_spaced(source: Source, most: int) -> Float[np.ndarray, "n D"]:
+    """At most `most` rows, evenly spaced."""
+    index = np.unique(np.linspace(0, len(source) - 1, min(len(source), most)).astype(np.int64))
+    return np.asarray(source[index], np.float64)
 
 
 def check_rows(source: Source, min_rows: int) -> None:

@@ -13,14 +13,14 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
-from vigmm.data.protocol import CHUNK, Source
+from vigmm.data.protocol import CHUNK, Source, evenly_spaced
 from vigmm.posterior import Assignments
 from vigmm.report.bins import Axis, Counts, axis_of
 from vigmm.report.extremes import Best
 from vigmm.report.run import FinishedRun
 from vigmm.rundir.results import ASSIGNMENTS
 
-__all__ = ["RowFacts", "evenly_spaced", "scan"]
+__all__ = ["RowFacts", "scan"]
 
 GRID, BINS = 96, 40
 """Bins along each side of a pairwise view, and of a column's histogram."""
@@ -66,12 +66,6 @@ class RowFacts:
     unusual: Best
 
 
-def evenly_spaced(source: Source, most: int = _SAMPLE) -> Float[np.ndarray, "n D"]:
-    """At most `most` rows, evenly spaced."""
-    index = np.unique(np.linspace(0, len(source) - 1, min(len(source), most)).astype(np.int64))
-    return np.asarray(source[index], np.float64)
-
-
 def scan(run: FinishedRun, *, histograms: Sequence[int], paired: Sequence[int]) -> RowFacts | None:
     """Read all rows once; None where they cannot be had.
 
@@ -84,7 +78,7 @@ def scan(run: FinishedRun, *, histograms: Sequence[int], paired: Sequence[int]) 
     if source is None:
         return None
     num = run.posterior.num_components + (run.posterior.model.noise is not None)
-    sample = evenly_spaced(source)
+    sample = evenly_spaced(source, _SAMPLE)
     axes = {d: axis_of(sample[:, d], GRID) for d in paired}
     found = _empty(num, sample, axes, histograms)
     certain = np.zeros(num)

@@ -16,11 +16,11 @@ from vigmm.core.precision import precision
 from vigmm.data.device import holdout_split, to_rows
 from vigmm.data.missing import observed_moments
 from vigmm.data.moments import Standardizer
+from vigmm.data.protocol import evenly_spaced
 from vigmm.data.sources import Source
 from vigmm.estimators import Objective
 from vigmm.posterior import Diagnosis, ElboReport, Finding, Posterior, diagnose
 from vigmm.posterior.agreement import agreement
-from vigmm.report.rows import evenly_spaced
 from vigmm.report.run import FinishedRun
 
 __all__ = ["MOST_NUMBERS", "Trust", "judge"]
