@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Container, Iterable
 from types import SimpleNamespace
 from typing import Any
 
@@ -60,6 +61,21 @@ MODELS: dict[str, dict[str, Any]] = {
     "independent": {"prior": Independent()},
     "independent_diag": {"prior": Independent(), "covariance": Diag()},
 }
+
+
+def in_both_types(chosen: Iterable[str], quick: Container[str]) -> Any:
+    """Cases in single and double precision; slow ones in double only, where types can be mixed."""
+    slow = pytest.mark.slow
+    return pytest.mark.parametrize(
+        ("case", "dtype"),
+        [
+            pytest.param(case, dtype, marks=() if case in quick else slow)
+            for case in chosen
+            for dtype in ("float32", "float64")
+            if case in quick or dtype == "float64"
+        ],
+        indirect=["dtype"],
+    )
 
 
 def rows(dim: int = DIM, n: int = ROWS) -> np.ndarray:

@@ -11,7 +11,7 @@ import pytest
 from jax.flatten_util import ravel_pytree
 from scipy import stats
 
-from tests.contracts.conftest import MODELS
+from tests.contracts.conftest import MODELS, in_both_types
 from vigmm.core.errors import SpecError
 from vigmm.core.struct import is_spec
 from vigmm.families import FAMILIES, ClosedEntropy
@@ -59,8 +59,8 @@ def cases(chosen):
     )
 
 
-every = cases(PAIRS)
 some = cases(SOME)
+both = in_both_types(PAIRS, QUICK)
 
 
 def closed(family):
@@ -86,7 +86,7 @@ def test_draws_are_positions_of_the_model(small, case, x64):
     assert np.linalg.matrix_rank(few - few.mean(0)) == flat.shape[1]
 
 
-@every
+@both
 def test_types_are_those_of_the_parameters(small, case, dtype):
     """Draws, densities and predictives, without computing any."""
     case = get(small, case, dtype)
@@ -178,7 +178,7 @@ def test_predictive_is_the_mean_over_draws(small, case, x64):
     assert np.all(np.abs(found - np.mean(density, 0)) < 5 * error)
 
 
-@every
+@both
 def test_start_is_a_state_of_its_own_shape(small, case, dtype):
     case = get(small, case, dtype)
     for leaf in jax.tree.leaves(case.params):
