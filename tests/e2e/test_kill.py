@@ -29,7 +29,8 @@ CONFIG = """
 data: {{path: {data}}}
 model: {{num_components: 6}}
 family: meanfield
-train: {{passes: {passes}, tolerance: 0, batch_size: 256, chunk_steps: 10, stream: {stream}, portion_mb: 0.05}}
+train:
+  {{passes: {passes}, tolerance: 0, batch_size: 256, chunk_steps: 10, stream: {stream}, portion_mb: 0.05}}
 checkpoints: {{seconds: 0}}
 output: {{folder: {out}, plots: false}}
 """
