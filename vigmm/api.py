@@ -23,7 +23,7 @@ from vigmm.data.audit import shuffle_audit
 from vigmm.data.intake import Intake, Survey, survey, take_in
 from vigmm.data.moments import Standardizer
 from vigmm.data.sampler import Rows
-from vigmm.data.shares import fingerprint_of
+from vigmm.data.shares import fingerprint_of, weighed_fingerprint
 from vigmm.data.sources import Source, as_source, check_rows
 from vigmm.estimators import ESTIMATORS, Estimator, Objective
 from vigmm.families import Conjugate, Family
@@ -171,7 +171,7 @@ def _fit(recipe: _Recipe, source: Source, weight: Float[np.ndarray, " N"] | None
     check_rows(source, 2)
     group = hands.group
     rows, fingerprint = sum(group.counts(len(source))), fingerprint_of(source, group)
-    begun = Begun(hands.checkpoints, fingerprint_of(source, group, weight), choices(recipe))
+    begun = Begun(hands.checkpoints, weighed_fingerprint(fingerprint, weight, source, group), choices(recipe))
     seen = begun.survey or survey(source, weight, missing=model.missing, dtype=dtype, group=group)
     standardizer, scale = seen.standardizer, _data_scale(seen)
     optimizer, config = _planned(recipe, rows, source.dim)

@@ -20,7 +20,7 @@ from vigmm.data.feed import OneDevice
 from vigmm.data.intake import survey, take_in
 from vigmm.data.missing import observed_moments
 from vigmm.data.moments import Moments, compute_moments
-from vigmm.data.shares import fingerprint_of
+from vigmm.data.shares import fingerprint_of, weighed_fingerprint
 from vigmm.data.stream import Stream
 
 DRAW = np.random.default_rng(0)
@@ -152,8 +152,13 @@ def test_rows_and_weights_are_taken_in_alike(missing: bool, portion: int | None)
 
 def test_a_run_goes_on_with_the_same_weights_only():
     source, weight = ArraySource(np.eye(3)), np.array([1.0, 2.0, 0.0])
-    found = {fingerprint_of(source, ALONE), fingerprint_of(source, ALONE, weight)}
-    assert len(found | {fingerprint_of(source, ALONE, weight[::-1])}) == 3
-    assert fingerprint_of(source, ALONE, weight.astype(np.float32)) in found
+
+    def of(heavy):
+        return weighed_fingerprint(fingerprint_of(source, ALONE), heavy, source, ALONE)
+
+    found = {fingerprint_of(source, ALONE), of(weight)}
+    assert of(None) in found
+    assert len(found | {of(weight[::-1])}) == 3
+    assert of(weight.astype(np.float32)) in found
     with pytest.raises(DataError, match="row 1"):
-        fingerprint_of(source, ALONE, np.array([1.0, -2.0, 0.0]))
+        of(np.array([1.0, -2.0, 0.0]))

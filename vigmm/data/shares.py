@@ -13,7 +13,7 @@ from vigmm.core.errors import DataError
 from vigmm.core.processes import Group
 from vigmm.data.protocol import Index, Rows2D, Source, check_weight, content_fingerprint, place_of
 
-__all__ = ["RowRange", "check_alike", "fingerprint_of", "share_of"]
+__all__ = ["RowRange", "check_alike", "fingerprint_of", "share_of", "weighed_fingerprint"]
 
 T = TypeVar("T")
 
@@ -111,14 +111,21 @@ def check_alike(source: Source, group: Group) -> None:
             )
 
 
-def fingerprint_of(source: Source, group: Group, weight: Float[np.ndarray, " n"] | None = None) -> str:
-    """A digest of the rows of all processes, and of their weights; of a process alone, that of its rows."""
-    own = source.fingerprint()
-    if weight is not None:
-        heavy = check_weight(weight, len(source), source.name, group=None)
-        own += f"+{hashlib.sha256(np.ascontiguousarray(heavy, np.float64).tobytes()).hexdigest()}"
-    told: list[str] = group.gather_facts(own)
+def fingerprint_of(source: Source, group: Group) -> str:
+    """A digest of the rows of all processes; of a process alone, that of its rows."""
+    told: list[str] = group.gather_facts(source.fingerprint())
     if len(told) == 1:
         return told[0]
     kind = told[0].partition(":")[0]
     return f"{kind}:{hashlib.sha256(' '.join(told).encode()).hexdigest()}"
+
+
+def weighed_fingerprint(
+    fingerprint: str, weight: Float[np.ndarray, " n"] | None, source: Source, group: Group
+) -> str:
+    """The digest of the rows, with that of the weights of all processes if there are any."""
+    own = None
+    if weight is not None:
+        own = hashlib.sha256(check_weight(weight, len(source), source.name, group=None).tobytes()).hexdigest()
+    told = group.gather_facts(own)
+    return fingerprint if told == [None] * len(told) else "+".join([fingerprint, *map(str, told)])
