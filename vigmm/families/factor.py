@@ -24,7 +24,6 @@ __all__ = [
     "best",
     "entropy",
     "gaussian_fit",
-    "hyper",
     "kl",
     "log_prob",
     "natural_gradient",
@@ -45,15 +44,9 @@ class Factor:
         return self.shape / self.rate
 
 
-def hyper(model: Mixture) -> Gamma | None:
-    """The prior of the factor of a conjugate model, where it is inferred."""
-    found: Gamma | None = getattr(model.prior, "hyper", None)
-    return found
-
-
 def best(model: Mixture, prior: Prior, natural: Any) -> Factor | None:
     """q(s) at its optimum, given the components' additive parameters; None where s is known."""
-    prior_of = hyper(model)
+    prior_of: Gamma | None = model.inferred_factor
     if prior_of is None:
         return None
     count, total = model.algebra.scale_terms(model.algebra.standard(natural), prior.components)
@@ -66,7 +59,7 @@ def kl(model: Mixture, prior: Prior, factor: Factor, components: Any) -> Float[A
     KL(Gamma(s, r) || Gamma(a, b)) = g(s) - a digamma(s) + log Gamma(a) + a log(r/b) + b s/r, with g =
     `log_gamma_gap`.
     """
-    known = hyper(model)
+    known: Gamma | None = model.inferred_factor
     assert known is not None
     count, total = model.algebra.scale_terms(components, prior.components)
     psi, log_rate = digamma(factor.shape), jnp.log(factor.rate)

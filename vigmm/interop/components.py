@@ -52,7 +52,7 @@ def component_sites(model: Mixture, prior: Prior) -> ComponentSites:
     Raises:
         SpecError: for a covariance structure or a prior that has no counterpart here.
     """
-    structure, built, hyper = model.structure, prior.components, getattr(model.prior, "hyper", None)
+    structure, built, hyper = model.structure, prior.components, model.inferred_factor
     if not isinstance(structure, Matrices | Variances):
         got = type(model.covariance).__name__.lower()
         raise SpecError("covariance", "a full matrix or variances, tied or not, for NumPyro", got)

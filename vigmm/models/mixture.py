@@ -303,6 +303,11 @@ class Mixture:
         components = self.prior.log_prob(self.structure, prior.components, prior.frame, self._inner(u))
         return sticks.log_prob(prior.weights, u.weights) + components + self._log_others(u)
 
+    @property
+    def inferred_factor(self) -> Any | None:
+        """Prior of the common factor of all components' scales, where the components' prior infers one."""
+        return getattr(self.prior, "hyper", None)
+
     def _log_others(self, u: Position) -> Float[Array, ""]:
         """Log density of the likelihood's coordinates and of the share of noise."""
         total = self.likelihood.log_prior(self._own(u))

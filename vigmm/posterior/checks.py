@@ -156,7 +156,7 @@ def prior_checks(
     where the prior has no closed form to draw from.
     """
     model = posterior.model
-    inferred = model.weights.num_hyper() or getattr(model.prior, "hyper", None) is not None
+    inferred = model.weights.num_hyper() or model.inferred_factor is not None
     if model.refusal() is not None or inferred:
         return None
     with jax.enable_x64(posterior.dtype == "float64"):

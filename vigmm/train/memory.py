@@ -63,7 +63,7 @@ def check(objective: Objective, optimizer: Optimizer) -> None:
     if optimizer.batches is not None and not isinstance(objective.estimator, Natural):
         got = type(objective.estimator).__name__.lower()
         raise SpecError("optimizer", f"another than 'memoized' for the estimator {got!r}", "memoized")
-    if optimizer.batches is not None and getattr(objective.model.prior, "hyper", None) is not None:
+    if optimizer.batches is not None and objective.model.inferred_factor is not None:
         must = "another than 'memoized' where a common factor of the covariances is inferred"
         raise SpecError("optimizer", must, "memoized")
 

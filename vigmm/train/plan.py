@@ -34,7 +34,7 @@ def movable(objective: Objective, moves: Moves | None) -> Moves | None:
     """
     model = objective.model
     alike = model.weights.fewest(model.num_components) is not None
-    alone = getattr(model.prior, "hyper", None) is None
+    alone = model.inferred_factor is None
     return moves if model.refusal() is None and alike and alone else None
 
 
