@@ -17,10 +17,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from vigmm import __version__
 from vigmm.core.errors import ModelFileError
 from vigmm.core.files import replacing
 
-__all__ = ["fill", "leaves", "read_arrays", "read_description", "write"]
+__all__ = ["check_description", "fill", "leaves", "read_arrays", "read_description", "write"]
 
 
 def write(stem: Path, arrays: Mapping[str, np.ndarray], facts: Mapping[str, Any]) -> None:
@@ -61,6 +62,36 @@ def read_description(path: Path) -> dict[str, Any]:
     if not isinstance(described, dict):
         raise ModelFileError(f"{path} does not describe anything that vigmm wrote")
     return described
+
+
+def check_description(
+    path: Path, described: Mapping[str, Any], *, form: str, schema: int, what: str, rules: Mapping[str, Any]
+) -> None:
+    """Refuse a description of something else, of another schema version, or that is damaged.
+
+    Args:
+        path: its file, for messages.
+        described: the description.
+        form: the ``format`` that it must name.
+        schema: the version that it must have.
+        what: it describes, for messages.
+        rules: fields, and whether each is as it should be.
+
+    Raises:
+        ModelFileError: saying which.
+    """
+    if described.get("format") != form:
+        raise ModelFileError(f"{path} does not describe {what}")
+    found = described.get("schema")
+    if type(found) is not int or found != schema:
+        by = described.get("vigmm")
+        raise ModelFileError(
+            f"{path} has schema {found}, this vigmm reads {schema}: it was written by vigmm {by}, and this "
+            f"is vigmm {__version__}; load it with that version, or fit the model again"
+        )
+    wrong = [name for name, right in rules.items() if not right]
+    if wrong:
+        raise ModelFileError(f"{path} is damaged: {', '.join(wrong)} missing or of the wrong type")
 
 
 def read_arrays(path: Path, text_path: Path, described: Mapping[str, Any]) -> dict[str, np.ndarray]:

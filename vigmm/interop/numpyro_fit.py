@@ -20,7 +20,7 @@ import numpy as np
 from vigmm import __version__
 from vigmm.api import as_source
 from vigmm.core import rng
-from vigmm.core.arrayfile import fill, leaves, read_arrays, read_description, write
+from vigmm.core.arrayfile import check_description, fill, leaves, read_arrays, read_description, write
 from vigmm.core.errors import ConfigError, ModelFileError, OutputError, SpecError
 from vigmm.core.outcome import Outcome, Status
 from vigmm.core.precision import DTYPES, double, precision
@@ -197,13 +197,6 @@ def load_numpyro(path: str | Path, model: NumpyroModel | Callable[..., Any]) -> 
 
 
 def _check(path: Path, described: dict[str, Any]) -> None:
-    if described.get("format") != _FORMAT:
-        raise ModelFileError(f"{path} does not describe a fit of a NumPyro model")
-    if described.get("schema") != _SCHEMA:
-        by = described.get("vigmm")
-        raise ModelFileError(
-            f"{path} has schema {described.get('schema')}, this vigmm reads {_SCHEMA}: it was written by {by}"
-        )
     parts = ("family", "estimator", "elbo", "outcome", "arrays")
     rules = {
         "plate": isinstance(described.get("plate"), str),
@@ -212,9 +205,8 @@ def _check(path: Path, described: dict[str, Any]) -> None:
         "densities": isinstance(described.get("densities"), list),
         **{name: isinstance(described.get(name), dict) for name in parts},
     }
-    wrong = [name for name, right in rules.items() if not right]
-    if wrong:
-        raise ModelFileError(f"{path} is damaged: {', '.join(wrong)} missing or of the wrong type")
+    what = "a fit of a NumPyro model"
+    check_description(path, described, form=_FORMAT, schema=_SCHEMA, what=what, rules=rules)
 
 
 def _like(model: NumpyroModel, family: Family, arrays: Any, dtype: str, path: Path) -> Any:

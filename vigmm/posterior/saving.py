@@ -15,7 +15,7 @@ import jax
 import numpy as np
 
 from vigmm import __version__
-from vigmm.core.arrayfile import fill, leaves, read_arrays, read_description, write
+from vigmm.core.arrayfile import check_description, fill, leaves, read_arrays, read_description, write
 from vigmm.core.errors import ConfigError, ModelFileError, OutputError, SpecError
 from vigmm.core.precision import DTYPES
 from vigmm.core.specdict import from_dict, to_dict
@@ -124,15 +124,6 @@ def _files(path: str | Path) -> tuple[Path, Path]:
 def _described(path: Path) -> dict[str, Any]:
     """The description, its outer shape checked."""
     described = read_description(path)
-    if described.get("format") != _FORMAT:
-        raise ModelFileError(f"{path} does not describe a vigmm model")
-    schema = described.get("schema")
-    if type(schema) is not int or schema != SCHEMA:
-        by = described.get("vigmm")
-        raise ModelFileError(
-            f"{path} has schema {schema}, this vigmm reads {SCHEMA}: it was written by vigmm {by}, and "
-            f"this is vigmm {__version__}; load it with that version, or fit the model again"
-        )
     columns = described.get("columns")
     rules = {
         "model": isinstance(described.get("model"), dict),
@@ -143,9 +134,7 @@ def _described(path: Path) -> dict[str, Any]:
         "arrays": isinstance(described.get("arrays"), dict),
         "sha256": isinstance(described.get("sha256"), str),
     }
-    wrong = [name for name, right in rules.items() if not right]
-    if wrong:
-        raise ModelFileError(f"{path} is damaged: {', '.join(wrong)} missing or of the wrong type")
+    check_description(path, described, form=_FORMAT, schema=SCHEMA, what="a vigmm model", rules=rules)
     return described
 
 
