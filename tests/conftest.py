@@ -10,6 +10,7 @@ from __future__ import annotations
 import gc
 import itertools
 import os
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -57,6 +58,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         allowed = float(marker.args[0]) if marker else 0.0
         longest[item.path] = max(allowed, longest.get(item.path, 0.0))
     items.sort(key=lambda item: -longest[item.path])
+
+
+def free_port() -> int:
+    """A port of this machine that nobody listens at."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
 
 
 @pytest.fixture(scope="session")

@@ -63,6 +63,14 @@ MODELS: dict[str, dict[str, Any]] = {
 }
 
 
+def cases(chosen: Iterable[str], quick: Container[str]) -> Any:
+    """Cases as parameters, those that are not quick marked as slow."""
+    slow = pytest.mark.slow
+    return pytest.mark.parametrize(
+        "case", [pytest.param(case, marks=() if case in quick else slow) for case in chosen]
+    )
+
+
 def in_both_types(chosen: Iterable[str], quick: Container[str]) -> Any:
     """Cases in single and double precision; slow ones in double only, where types can be mixed."""
     slow = pytest.mark.slow

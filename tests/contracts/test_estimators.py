@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.contracts.conftest import MODELS, in_both_types
+from tests.contracts.conftest import MODELS, cases, in_both_types
 from vigmm.core.errors import SpecError
 from vigmm.core.struct import is_spec
 from vigmm.core.typing import Batch
@@ -65,16 +65,8 @@ QUICK |= {f"natural-conjugate-{model}" for model in ("tied", "diag")}
 QUICK |= {"pathwise-blocks-full", "pathwise-blocks-low_rank"}
 
 
-def cases(chosen, quick=QUICK):
-    """The combinations as parameters, those that are not quick marked as slow."""
-    slow = pytest.mark.slow
-    return pytest.mark.parametrize(
-        "case", [pytest.param(case, marks=() if case in quick else slow) for case in chosen]
-    )
-
-
 QUICK_READ = {f"natural-conjugate-{model}" for model in ("full", "tied", "diag")} | {"pathwise-blocks-full"}
-everything = cases(TRACED)
+everything = cases(TRACED, QUICK)
 read = cases(READ, QUICK_READ)
 # What an estimator does with draws does not depend on who drew them: all families for one of them.
 alike = ("-fullrank-", "-lowrank-", "-flow-")
@@ -347,7 +339,7 @@ KNOWN = [case for case in COVER if Mixture(**MODELS[case.split("-")[2]]).refusal
 KNOWN = [case for case in KNOWN if case.split("-")[2] != "process_free"]
 
 
-@cases(KNOWN)
+@cases(KNOWN, QUICK)
 def test_the_bound_is_below_the_evidence_and_close(small, case, x64):
     """At K = 1 the evidence is known: sum over rows of the predictive of each given those before it."""
     case = Case(small, case, jnp.float64, k=1)

@@ -11,7 +11,7 @@ import pytest
 from jax.flatten_util import ravel_pytree
 from scipy import stats
 
-from tests.contracts.conftest import MODELS, in_both_types
+from tests.contracts.conftest import MODELS, cases, in_both_types
 from vigmm.core.errors import SpecError
 from vigmm.core.struct import is_spec
 from vigmm.families import FAMILIES, ClosedEntropy
@@ -51,15 +51,7 @@ QUICK = {pair for pair in PAIRS if pair.endswith("-full")}
 QUICK |= {"conjugate-tied", "conjugate-diag", "blocks-low_rank"}
 
 
-def cases(chosen):
-    """The pairs as parameters, those that are not quick marked as slow."""
-    slow = pytest.mark.slow
-    return pytest.mark.parametrize(
-        "case", [pytest.param(case, marks=() if case in QUICK else slow) for case in chosen]
-    )
-
-
-some = cases(SOME)
+some = cases(SOME, QUICK)
 both = in_both_types(PAIRS, QUICK)
 
 
@@ -140,7 +132,7 @@ def test_weights_are_weights(small, case, x64):
     assert np.abs(np.asarray(found) - np.mean(drawn, 0)).max() < np.std(drawn, 0).max()
 
 
-@cases([pair for pair in PREDICTIVE if not pair.endswith("-low_rank")])
+@cases([pair for pair in PREDICTIVE if not pair.endswith("-low_rank")], QUICK)
 def test_predictive_is_a_density(small, case, x64):
     """In one dimension sum_k of the joint predictive integrates to one, each share to the weight."""
     case = get(small, case, dim=1)
@@ -161,7 +153,7 @@ def test_predictive_is_a_density(small, case, x64):
     np.testing.assert_allclose(shares, weights, atol=0.05)
 
 
-@cases(PREDICTIVE)
+@cases(PREDICTIVE, QUICK)
 def test_predictive_is_the_mean_over_draws(small, case, x64):
     case = get(small, case)
     x = case.batch.x[:4]

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 from pyarrow import csv, fs
 
+from tests.conftest import free_port
 from vigmm.core.errors import DataError
 from vigmm.data.remote import RemoteFile, _reaching, list_remote, public
 from vigmm.data.sources import DataFile, as_source, kind_of
@@ -151,9 +152,7 @@ class TestServer:
 @pytest.fixture(scope="module")
 def gcs() -> Iterator[str]:
     """A GCS server on this machine: the options that lead to it, as the end of an address."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     # A process of its own: Arrow may wait for an answer without letting other threads of Python go on.
     words = ["gcp_storage_emulator", "start", "--host=127.0.0.1", f"--port={port}", "--in-memory", "--quiet"]
     server = subprocess.Popen([sys.executable, "-m", *words, "--default-bucket=rows"])

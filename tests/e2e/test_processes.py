@@ -7,7 +7,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -18,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from tests.conftest import free_port
 from vigmm.core.processes import Group
 from vigmm.data.shares import share_of
 
@@ -66,9 +66,7 @@ def at(place: Path, index: int, count: int) -> Path:
 
 
 def begin(place: Path, out: str, count: int, passes: int) -> list[subprocess.Popen[str]]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     begun = []
     for index in range(count):
         here = at(place, index, count) if count > 1 else place / "whole"

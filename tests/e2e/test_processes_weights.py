@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-import socket
 import subprocess
 import sys
 
 import pytest
+
+from tests.conftest import free_port
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -47,9 +48,7 @@ print(json.dumps({
 
 def fit(count: int, *, stream: bool) -> list[dict]:
     """What each process found."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     begun = [
         subprocess.Popen(
             [sys.executable, "-c", FIT, str(i), str(count), str(port), str(int(stream))],
