@@ -101,7 +101,7 @@ def build(cell: Cell, devices: list[Any]) -> Problem:
         components = model.algebra.natural(prior.components, jnp.zeros((num, dim), jnp.float32))
         conjugate = ConjugateParams(weights=prior.weights, components=components)
         start = family.init(model, guess(model, prior, conjugate, prior))
-        return steps.init(objective, rule, start, jax.random.key(0))
+        return steps.init(objective, rule, start, prior, jax.random.key(0))
 
     state = jax.eval_shape(begin)
     mesh = Mesh(np.array(devices), ("data",), axis_types=(AxisType.Auto,))

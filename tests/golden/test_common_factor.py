@@ -15,9 +15,8 @@ import pytest
 from scipy.special import logsumexp
 
 import vigmm
-from vigmm.core.errors import SpecError
 from vigmm.core.typing import Batch
-from vigmm.estimators import Natural, Objective
+from vigmm.estimators import Natural
 from vigmm.families import Conjugate, MeanField, guess, untouched
 from vigmm.models import (
     DataScale,
@@ -32,10 +31,9 @@ from vigmm.models import (
     passes,
 )
 from vigmm.models.covariance import StructurePosition
-from vigmm.optim import Memoized, Sgd
+from vigmm.optim import Memoized
 from vigmm.posterior.psis import smooth
-from vigmm.train import Moves, Train, memory
-from vigmm.train.plan import movable
+from vigmm.train import Train
 
 pytestmark = pytest.mark.usefixtures("x64")
 
@@ -196,7 +194,7 @@ def test_factor_is_a_change_of_units_of_covariances(covariance):
 
 @slow
 def test_fit_with_it():
-    """Through the whole of `fit`; what cannot be judged with it is left out or refused."""
+    """Through the whole of `fit`, by passes over all rows and by remembered batches."""
     x = np.asarray(problem(Full(), 2).batch.x)
     # Thirty times what would be expected: a user who got it wrong.
     model, wrong = (
@@ -210,8 +208,23 @@ def test_fit_with_it():
     assert fit.outcome.ok
     assert fit.elbo.elbo > plain.elbo.elbo + 5
     assert fit.manifest["prior"]["factor"] == {"shape": 2.0, "rate": 2.0}
-    objective = Objective(model=model, family=FAMILY, estimator=NATURAL)
-    assert movable(objective, Moves()) is None
-    memory.check(objective, Sgd())
-    with pytest.raises(SpecError, match="common factor"):
-        memory.check(objective, Memoized())
+    batches = Train(batch_size=N // 4, holdout=0.0, passes=200)
+    other = vigmm.fit(x, model=model, optimizer=Memoized(), train=batches, moves=None, dtype="float64")
+    np.testing.assert_allclose(other.elbo.elbo, fit.elbo.elbo, atol=1e-3)
+
+
+@slow
+@pytest.mark.parametrize("covariance", [Full(), Tied(), Diag()], ids=["full", "tied", "diag"])
+def test_a_wrong_scale_does_not_decide_how_many_there_are(covariance):
+    """Three clusters far apart; a prior that expects covariances a thousand times as large."""
+    rng = np.random.default_rng(0)
+    x = np.repeat([[0.0, 0.0], [8.0, 0.0], [0.0, 8.0]], 60, axis=0) + 0.3 * rng.normal(size=(180, 2))
+
+    def found(hyper):
+        prior = NormalWishart(scale=1000.0, hyper=hyper)
+        fit = vigmm.fit(x, model=Mixture(num_components=6, covariance=covariance, prior=prior))
+        return fit.posterior.model.num_components, fit.elbo.elbo
+
+    (count, bound), (_, known) = found(HYPER), found(None)
+    assert count == 3
+    assert bound > known + 100

@@ -43,7 +43,7 @@ def test_bytes_that_are_added_up_and_handed_on(job, choices):
     scale = DataScale(mean=zero, cov=np.eye(DIM), center=zero, scale=one, low=-one, high=one)
     prior = model.build_prior(scale, dtype=np.dtype("float32"))
     params = first_params(model, made.job.family, prior, untouched(model, prior), prior)
-    state = steps.init(objective, optimizer, params, rng.root_key(0))
+    state = steps.init(objective, optimizer, params, prior, rng.root_key(0))
     layout = over_devices(4)
     assert layout is not None
     x, weight = np.zeros((N, DIM), np.float32), np.ones(N, np.float32)

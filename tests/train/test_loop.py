@@ -44,13 +44,13 @@ def bits(tree) -> list[np.ndarray]:
 @pytest.mark.parametrize("name", ["natural", "pathwise"])
 def test_a_resumed_scan_is_bit_identical_to_an_unbroken_one(problem, config, name):
     objective, optimizer, params = problem.setting(name)
-    unbroken = steps.init(objective, optimizer, params, rng.root_key(7))
+    unbroken = steps.init(objective, optimizer, params, problem.prior, rng.root_key(7))
     elbos = []
     for _ in range(4):
         unbroken, metrics, _ = scan(problem, name, unbroken, config)
         elbos.append(np.asarray(metrics.elbo))
 
-    resumed = steps.init(objective, optimizer, params, rng.root_key(7))
+    resumed = steps.init(objective, optimizer, params, problem.prior, rng.root_key(7))
     for part in range(4):
         # Through the host, as a checkpoint would.
         frozen = bits(resumed)
@@ -69,7 +69,7 @@ def test_a_resumed_scan_is_bit_identical_to_an_unbroken_one(problem, config, nam
 
 def test_steps_past_the_horizon_change_nothing(problem, config):
     objective, optimizer, params = problem.setting("natural")
-    state = steps.init(objective, optimizer, params, rng.root_key(7))
+    state = steps.init(objective, optimizer, params, problem.prior, rng.root_key(7))
     for _ in range(4):
         state, _, _ = scan(problem, "natural", state, config)
     before = bits(state)

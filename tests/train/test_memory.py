@@ -19,7 +19,7 @@ from vigmm.core.typing import Batch
 from vigmm.data.sampler import Minibatch, Rows
 from vigmm.estimators import Natural, Objective, Pathwise
 from vigmm.families import Conjugate, ConjugateParams, MeanField
-from vigmm.models import COVARIANCES, DataScale, DirichletProcess, Gamma, Mixture, sticks
+from vigmm.models import COVARIANCES, DataScale, DirichletProcess, Gamma, Mixture, NormalWishart, sticks
 from vigmm.optim import Memoized, Sgd
 from vigmm.train import Train, memory, train
 from vigmm.train import step as steps
@@ -71,7 +71,7 @@ class Setting:
 
     def begin(self, batches: int = BATCHES, start: Any = None) -> steps.TrainState:
         params = self.start if start is None else start
-        return steps.init(self.objective, Memoized(), params, rng.root_key(3), batches=batches)
+        return steps.init(self.objective, Memoized(), params, self.prior, rng.root_key(3), batches=batches)
 
     def run(self, state: steps.TrainState, chunks: int, *, batches: int = BATCHES, data: Rows | None = None):
         """The state after so many chunks of steps, and the ELBO, the bad term and the reset of every step."""
@@ -102,9 +102,10 @@ def setting(covariance: str = "full", **model: Any) -> Setting:
 
 @pytest.fixture(scope="module")
 def inferred() -> Setting:
-    """With an inferred concentration, whose posterior is not linear in the counts."""
+    """With an inferred concentration, whose posterior is not linear in the counts, and an inferred factor."""
+    common = NormalWishart(hyper=Gamma(shape=2.0, rate=2.0))
     with jax.enable_x64(True):
-        return setting(weights=DirichletProcess(hyper=Gamma()))
+        return setting(weights=DirichletProcess(hyper=Gamma()), prior=common)
 
 
 @pytest.fixture(scope="module")
@@ -160,7 +161,7 @@ def test_one_remembered_batch_is_coordinate_ascent(inferred):
     @jax.jit
     def both(params, prior):
         estimate = inferred.objective.estimate(params, prior, batch, jax.random.key(0))
-        kept = memory.begin(params, 1)
+        kept = memory.begin(inferred.objective, params, prior, 1)
         return estimate, memory.recall(inferred.objective, kept, params, prior, estimate, jnp.asarray(5))[0]
 
     for one, other in zip(*map(jax.tree.leaves, both(inferred.start, inferred.prior)), strict=True):

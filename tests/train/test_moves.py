@@ -16,7 +16,8 @@ from sklearn import cluster
 from vigmm.core import rng
 from vigmm.data.sampler import Rows
 from vigmm.data.synthetic import gaussian_mixture
-from vigmm.families import Conjugate, ConjugateParams
+from vigmm.families import Conjugate, ConjugateParams, untouched
+from vigmm.families import factor as factors
 from vigmm.models import (
     COVARIANCES,
     DataScale,
@@ -26,6 +27,7 @@ from vigmm.models import (
     Full,
     Gamma,
     Mixture,
+    NormalWishart,
     PitmanYor,
     Tied,
     sticks,
@@ -87,34 +89,50 @@ class Case:
         return self.of_labels(labels).params
 
 
+def before(model, prior):
+    """No sticks, and q of a common factor as it is without rows."""
+    return None, untouched(model, prior).factor
+
+
 @functools.partial(jax.jit, static_argnames=("model",))
 def _of_resp(model, prior, x, resp, centre):
-    return assemble(model, prior, None, model.algebra.stats(x, resp, centre), centre)
+    return assemble(model, prior, before(model, prior), model.algebra.stats(x, resp, centre), centre)
 
 
 @functools.partial(jax.jit, static_argnames=("model",))
-def bound_at(model, prior, x, resp, centre):
+def bound_at(model, prior, x, resp, centre, factor=None):
     """The bound at given responsibilities, q of the parameters at its optimum for them."""
     order = jnp.argsort(-jnp.sum(resp, axis=0))
     resp, centre = resp[:, order], centre[order]
-    made = assemble(model, prior, None, model.algebra.stats(x, resp, centre), centre)
+    kept = (None, factor or before(model, prior)[1])
+    made = assemble(model, prior, kept, model.algebra.stats(x, resp, centre), centre)
     family = Conjugate()
     posterior = family.posterior(model, made.params)
     log_joint = model.log_joint(family.expected(model, posterior), x)
     fit = jnp.sum(resp * log_joint) - jnp.sum(xlogy(resp, resp))
-    return fit + jax.tree.reduce(jnp.add, family.neg_kl(model, posterior, prior))
+    return fit + jax.tree.reduce(jnp.add, family.neg_kl(model, posterior, prior, made.used))
 
 
 # Every structure compiles anew; those that are not run by default differ in nothing but their algebra.
 QUICK = ("full", "tied")
-EVERY = [pytest.param(name, marks=[] if name in QUICK else [pytest.mark.slow], id=name) for name in CONJUGATE]
+FACTOR = NormalWishart(hyper=Gamma(shape=2.0, rate=2.0))
+
+
+def params(names, quick):
+    return [pytest.param(name, marks=[] if name in quick else [pytest.mark.slow], id=name) for name in names]
+
+
+PLAIN = params(CONJUGATE, QUICK)
+EVERY = PLAIN + params([f"{name}-factor" for name in CONJUGATE], ("full-factor",))
 
 
 @pytest.fixture(scope="module", params=EVERY)
 def case(request):
+    name, _, factor = request.param.partition("-")
+    prior = FACTOR if factor else NormalWishart()
     with jax.enable_x64(True):
         x, _ = scattered(60, sd=1.0)
-        yield Case(Mixture(num_components=SLOTS, covariance=COVARIANCES[request.param]()), x, SLOTS)
+        yield Case(Mixture(num_components=SLOTS, covariance=COVARIANCES[name](), prior=prior), x, SLOTS)
 
 
 def test_statistics_of_groups_are_those_of_summed_responsibilities(case):
@@ -130,6 +148,7 @@ def test_statistics_of_groups_are_those_of_summed_responsibilities(case):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-9), joined, want)
 
 
+@pytest.mark.parametrize("case", PLAIN, indirect=True)
 def test_the_partition_gives_the_evidence(case):
     """Log Z of the posterior less that of the prior, less n D/2 log 2 pi, is the bound at K = 1."""
     one = Case(case.model, case.x, 1)
@@ -150,12 +169,12 @@ def test_gains_are_differences_of_the_bound(case):
     posterior, theta = read(model, slots)
     resp, _ = responsibilities(model, theta, case.rows.x)
     centre = posterior.components.loc
-    before = bound_at(model, prior, case.rows.x, resp, centre)
+    told = bound_at(model, prior, case.rows.x, resp, centre, slots.params.factor)
     checked = 0
     for i, j, gain in zip(*(np.asarray(v) for v in (found.first, found.second, found.gain)), strict=True):
         joined = resp.at[:, i].add(resp[:, j]).at[:, j].set(0.0)
-        after = bound_at(model, prior, case.rows.x, joined, centre)
-        np.testing.assert_allclose(gain, after - before, atol=1e-7)
+        after = bound_at(model, prior, case.rows.x, joined, centre, slots.params.factor)
+        np.testing.assert_allclose(gain, after - told, atol=1e-7)
         checked += 1
     assert checked >= SLOTS
 
@@ -183,24 +202,26 @@ def test_a_merge_gains_what_was_promised_and_ascent_never_loses(case):
 
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize(
-    "weights",
+    ("weights", "components"),
     [
-        pytest.param(DirichletProcess(), id="process"),
-        pytest.param(PitmanYor(), id="pitman_yor", marks=pytest.mark.slow),
-        pytest.param(DirichletProcess(last_stick="free"), id="free", marks=pytest.mark.slow),
-        pytest.param(DirichletProcess(hyper=Gamma()), id="hyper", marks=pytest.mark.slow),
+        pytest.param(DirichletProcess(), NormalWishart(), id="process"),
+        pytest.param(DirichletProcess(), FACTOR, id="factor"),
+        pytest.param(PitmanYor(), NormalWishart(), id="pitman_yor", marks=pytest.mark.slow),
+        pytest.param(DirichletProcess(last_stick="free"), FACTOR, id="free", marks=pytest.mark.slow),
+        pytest.param(DirichletProcess(hyper=Gamma()), NormalWishart(), id="hyper", marks=pytest.mark.slow),
     ],
 )
-def test_slots_out_of_use_cost_nothing(weights):
+def test_slots_out_of_use_cost_nothing(weights, components):
     """The bound of a process does not depend on how many slots are spare, and no row goes there."""
     x, labels = scattered(60)
-    case = Case(Mixture(num_components=SLOTS, weights=weights), x, SLOTS)
+    case = Case(Mixture(num_components=SLOTS, weights=weights, prior=components), x, SLOTS)
     slots = case.of_labels(labels)
     more = dataclasses.replace(case, slots=10)
     wide = resize(more.sized, case.prior(SLOTS), more.prior(10), slots)
     assert np.asarray(wide.used).tolist() == [True] * 3 + [False] * 7
     empty = jax.tree.map(lambda leaf: leaf[3:], wide.params.components)
-    base = more.sized.algebra.natural(more.prior(10).components, wide.params.components.centre)
+    given = factors.given(more.sized, more.prior(10), wide.params.factor)
+    base = more.sized.algebra.natural(given, wide.params.components.centre)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b[3:], atol=1e-10), empty, base)
     few, many = (
         float(ascend(c.sized, c.prior(c.slots), s, c.rows, jnp.int32(4), jnp.asarray(-1.0))[1])

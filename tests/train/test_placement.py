@@ -121,7 +121,7 @@ def test_the_number_of_devices_changes_rounding_only(problem, config, layout, na
 def test_a_step_has_one_reduction_of_the_size_of_the_statistics(problem, config, layout):
     objective, optimizer, params = problem.setting("natural")
     placed = layout.place(X, WEIGHT)
-    state = steps.init(objective, optimizer, params, rng.root_key(0))
+    state = steps.init(objective, optimizer, params, problem.prior, rng.root_key(0))
     text = steps.run.lower(
         state, problem.prior, placed.rows, problem.holdout, np.int32(4),
         objective=objective, optimizer=optimizer, sampler=placed.where.sampler(config.sampler),

@@ -39,7 +39,7 @@ class Poisoned:
 def poisoned(problem: Problem):
     """24 steps of which 6 and 7 are bad."""
     objective, optimizer, params = problem.setting("natural")
-    state = steps.init(objective, optimizer, params, rng.root_key(7))
+    state = steps.init(objective, optimizer, params, problem.prior, rng.root_key(7))
     states, metrics = [], []
     for _ in range(4):
         state, seen, _ = steps.run(

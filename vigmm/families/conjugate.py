@@ -18,11 +18,12 @@ References:
 from __future__ import annotations
 
 import dataclasses
+import functools
 from typing import Any, ClassVar, cast
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from vigmm.core.struct import spec, state
 from vigmm.core.typing import PRNGKey
@@ -97,10 +98,8 @@ class Conjugate:
         The covariances of `params` decide q of their common factor, whose mean the target's covariances then
         use: with both from the old values a full step could lower the bound.
         """
-        given, factor = prior.components, factors.best(model, prior, params.components)
-        if factor is not None:
-            given = model.structure.scaled(given, factor.mean)
-        base = model.algebra.natural(given, params.components.centre)
+        factor = factors.best(model, prior, params.components)
+        base = model.algebra.natural(factors.given(model, prior, factor), params.components.centre)
         return ConjugateParams(
             weights=sticks.update(prior.weights, counts, params.weights),
             components=jax.tree.map(jnp.add, base, stats),
@@ -118,11 +117,20 @@ class Conjugate:
             patterns=jnp.zeros((0, 0), log_weights.dtype),
         )
 
-    def neg_kl(self, model: Mixture, posterior: Posterior, prior: Prior) -> dict[str, Float[Array, ""]]:
-        """-KL(q || prior) in nats: the data-free terms of the bound."""
-        means, covariances = model.algebra.kl_parts(posterior.components, prior.components)
+    def neg_kl(
+        self, model: Mixture, posterior: Posterior, prior: Prior, used: Bool[Array, " K"] | None = None
+    ) -> dict[str, Float[Array, ""]]:
+        """-KL(q || prior) in nats: the data-free terms of the bound.
+
+        Components that are not `used` are at their prior. Where a common factor s is inferred that is
+        p(. | s), so that q is then q(s) prod_used q(.) prod_others p(. | s): the others cost nothing.
+        """
+        components = posterior.components
+        if posterior.factor is not None and used is not None:
+            components = jax.tree.map(functools.partial(_where, used), components, prior.components)
+        means, covariances = model.algebra.kl_parts(components, prior.components)
         if posterior.factor is not None:
-            covariances = covariances + factors.kl(model, prior, posterior.factor, posterior.components)
+            covariances = covariances + factors.kl(model, prior, posterior.factor, components, used)
         return {
             "neg_kl_weights": -sticks.kl(posterior.weights, prior.weights),
             "neg_kl_means": -means,
@@ -197,6 +205,13 @@ class Conjugate:
         log_weights = jnp.log(sticks.expected_weights(posterior.weights, model.num_components))
         densities: Array = model.algebra.log_predictive(posterior.components, x)
         return log_weights[None] + densities
+
+
+def _where(used: Bool[Array, " K"], found: Array, empty: Array) -> Array:
+    """Rows of components in use from the first, others from the second; what is shared from the first."""
+    if found.shape[:1] != used.shape:
+        return found
+    return jnp.where(used.reshape(-1, *[1] * (found.ndim - 1)), found, empty)
 
 
 def _moving(params: ConjugateParams) -> ConjugateParams:

@@ -11,7 +11,7 @@ from typing import Any
 
 import jax.numpy as jnp
 from jax.scipy.special import digamma, gammaln
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from vigmm.core.struct import state
 from vigmm.core.typing import PRNGKey
@@ -22,12 +22,15 @@ from vigmm.models import Gamma, Mixture, Prior
 __all__ = [
     "Factor",
     "best",
+    "cost",
     "entropy",
     "gaussian_fit",
+    "given",
     "kl",
     "log_prob",
     "natural_gradient",
     "sample",
+    "sound",
 ]
 
 
@@ -44,16 +47,36 @@ class Factor:
         return self.shape / self.rate
 
 
-def best(model: Mixture, prior: Prior, natural: Any) -> Factor | None:
-    """q(s) at its optimum, given the components' additive parameters; None where s is known."""
+def best(model: Mixture, prior: Prior, natural: Any, used: Bool[Array, " K"] | None = None) -> Factor | None:
+    """q(s) at its optimum, given the components' additive parameters; None where s is known.
+
+    Components that are not `used` follow their prior given s, which says nothing about s.
+    """
     prior_of: Gamma | None = model.inferred_factor
     if prior_of is None:
         return None
-    count, total = model.algebra.scale_terms(model.algebra.standard(natural), prior.components)
+    count, total = _terms(model, prior, model.algebra.standard(natural), used)
     return Factor(shape=prior_of.shape + count, rate=prior_of.rate + total)
 
 
-def kl(model: Mixture, prior: Prior, factor: Factor, components: Any) -> Float[Array, ""]:
+def given(model: Mixture, prior: Prior, factor: Factor | None) -> Any:
+    """The prior that the components see: that of the factor E[s]."""
+    return prior.components if factor is None else model.structure.scaled(prior.components, factor.mean)
+
+
+def sound(model: Mixture, factor: Factor | None) -> Factor | None:
+    """The same, or its prior where that is not finite."""
+    known: Gamma | None = model.inferred_factor
+    if factor is None or known is None:
+        return None
+    fine = jnp.isfinite(factor.shape) & jnp.isfinite(factor.rate)
+    shape, rate = jnp.where(fine, factor.shape, known.shape), jnp.where(fine, factor.rate, known.rate)
+    return Factor(shape=shape, rate=rate)
+
+
+def kl(
+    model: Mixture, prior: Prior, factor: Factor, components: Any, used: Bool[Array, " K"] | None = None
+) -> Float[Array, ""]:
     """What the factor adds to KL(q || prior at s = 1): E[log p(. | 1) - log p(. | s)], and KL of the Gammas.
 
     KL(Gamma(s, r) || Gamma(a, b)) = g(s) - a digamma(s) + log Gamma(a) + a log(r/b) + b s/r, with g =
@@ -61,11 +84,32 @@ def kl(model: Mixture, prior: Prior, factor: Factor, components: Any) -> Float[A
     """
     known: Gamma | None = model.inferred_factor
     assert known is not None
-    count, total = model.algebra.scale_terms(components, prior.components)
+    count, total = _terms(model, prior, components, used)
     psi, log_rate = digamma(factor.shape), jnp.log(factor.rate)
     divergence = log_gamma_gap(factor.shape) - known.shape * psi + math.lgamma(known.shape)
     divergence = divergence + known.shape * (log_rate - math.log(known.rate)) + known.rate * factor.mean
     return divergence - count * (psi - log_rate) + (factor.mean - 1.0) * total
+
+
+def cost(model: Mixture, prior: Prior, factor: Factor | None) -> Float[Array, ""] | float:
+    """Nats that a component costs because s is not known: n (log E[s] - E[log s]), by Jensen >= 0.
+
+    None where components share what varies: one more brings no n.
+    """
+    if factor is None or model.structure.shared_size(prior.frame.scale.shape[0]):
+        return 0.0
+    count = model.algebra.scale_terms(prior.components, prior.components)[0][0]
+    return count * (jnp.log(factor.mean) - digamma(factor.shape) + jnp.log(factor.rate))
+
+
+def _terms(
+    model: Mixture, prior: Prior, components: Any, used: Bool[Array, " K"] | None
+) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    """(n, T) of `scale_terms` over all components, or over those in use."""
+    count, total = model.algebra.scale_terms(components, prior.components)
+    if used is not None and count.shape == used.shape:
+        count, total = jnp.where(used, count, 0.0), jnp.where(used, total, 0.0)
+    return jnp.sum(count), jnp.sum(total)
 
 
 def sample(factor: Factor, key: PRNGKey) -> Float[Array, " 1"]:

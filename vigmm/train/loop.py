@@ -280,7 +280,7 @@ class _Run:
             terms=steps.term_names(_terms(objective, params, prior, data, key)),
             whole=remembers,
         )
-        state = steps.init(objective, optimizer, params, key, batches=batches)
+        state = steps.init(objective, optimizer, params, prior, key, batches=batches)
         self._state = everywhere(state, feed.mesh)
         self._log, self._limit = Log(), config.max_seconds
         self._pending: Pending | None = None

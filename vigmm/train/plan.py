@@ -28,14 +28,10 @@ def default_optimizer(objective: Objective, *, full_batch: bool) -> Optimizer:
 
 
 def movable(objective: Objective, moves: Moves | None) -> Moves | None:
-    """The moves, where the model has a conjugate posterior of exchangeable components; else None.
-
-    Moves are judged one by one; with a common factor of all covariances each would change all components.
-    """
+    """The moves, where the model has a conjugate posterior of exchangeable components; else None."""
     model = objective.model
     alike = model.weights.fewest(model.num_components) is not None
-    alone = model.inferred_factor is None
-    return moves if model.refusal() is None and alike and alone else None
+    return moves if model.refusal() is None and alike else None
 
 
 def plan(

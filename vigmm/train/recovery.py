@@ -25,9 +25,10 @@ from jaxtyping import Array, Bool, Float, Int
 from vigmm.core.struct import state
 from vigmm.estimators import Objective
 from vigmm.families import ConjugateParams, row_counts
+from vigmm.families import factor as factors
 from vigmm.models import Prior, sticks
 
-__all__ = ["Caution", "all_finite", "at_fault", "begin", "blocked", "emptied", "first_of", "reset", "tread"]
+__all__ = ["Caution", "all_finite", "at_fault", "begin", "blocked", "first_of", "replaced", "reset", "tread"]
 
 # A bad step halves the rate, and 50 good ones double it.
 _CUT = 0.5
@@ -89,16 +90,19 @@ def reset(objective: Objective, params: Any, prior: Prior, caution: Caution, fau
     counts = jnp.where(fault, 0.0, row_counts(components, prior))
     weights = sticks.update(prior.weights, counts, params.weights)
     some = jnp.any(fault)
+    # A component at fault may have spoilt what all share.
+    factor = factors.sound(objective.model, params.factor)
+    empty = objective.model.algebra.natural(factors.given(objective.model, prior, factor), components.centre)
     return dataclasses.replace(
         params,
+        factor=factor,
         weights=jax.tree.map(lambda new, old: jnp.where(some, new, old), weights, params.weights),
-        components=emptied(objective, components, prior, fault),
+        components=replaced(objective, components, empty, fault),
     )
 
 
-def emptied(objective: Objective, components: Any, prior: Prior, fault: Bool[Array, " K"]) -> Any:
-    """Additive parameters of conjugate components, those at fault as the prior has them."""
-    empty = objective.model.algebra.natural(prior.components, components.centre)
+def replaced(objective: Objective, components: Any, empty: Any, fault: Bool[Array, " K"]) -> Any:
+    """Additive parameters of conjugate components, those at fault from `empty`."""
     rows = _rows(objective, {"components": empty})
     return _replace(objective, {"components": components}, rows, fault)["components"]
 

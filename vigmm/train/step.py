@@ -94,7 +94,7 @@ def _little(*_: Any, **__: Any) -> float:
 
 @program(_little, static_argnames=("objective", "optimizer", "batches"))
 def init(
-    objective: Objective, optimizer: Optimizer, params: Any, key: PRNGKey, *, batches: int = 1
+    objective: Objective, optimizer: Optimizer, params: Any, prior: Prior, key: PRNGKey, *, batches: int = 1
 ) -> TrainState:
     """The state before the first step. Copies `params`, because `run` donates its state.
 
@@ -114,7 +114,7 @@ def init(
         params=params,
         opt_state=opt_state,
         caution=recovery.begin(objective, params),
-        memory=memory.begin(params, batches) if remembers else None,
+        memory=memory.begin(objective, params, prior, batches) if remembers else None,
     )
 
 
@@ -179,7 +179,7 @@ def step(
         params=recovery.reset(objective, kept, prior, state.caution, fault),
         opt_state=keep(opt_state, before[1]),
         caution=recovery.tread(state.caution, good),
-        memory=memory.forget(objective, keep(remembered, state.memory), prior, fault),
+        memory=memory.forget(objective, keep(remembered, state.memory), fault),
     )
     metrics = Metrics(
         elbo=estimate.elbo,
@@ -300,7 +300,7 @@ def _chunk(
     # No step follows that would notice if the last one left a component without a standard form.
     fault = recovery.blocked(objective, state.params)
     params = recovery.reset(objective, state.params, prior, state.caution, fault)
-    forgotten = memory.forget(objective, state.memory, prior, fault)
+    forgotten = memory.forget(objective, state.memory, fault)
     state = dataclasses.replace(state, params=params, memory=forgotten)
     model, family = objective.model, objective.family
     weights = family.weights(model, state.params)

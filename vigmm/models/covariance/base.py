@@ -210,8 +210,11 @@ class ConjugateStructure(Structure, Protocol):
         """KL(q || prior) of means given covariances, on average, and of covariances; they add up."""
         ...
 
-    def scale_terms(self, q: Any, prior: Any) -> tuple[Float[Array, ""], Float[Array, ""]]:
-        """(n, T) of E_q[log p(covariances | s)] = n log s - s T + const, s the factor of `scaled`."""
+    def scale_terms(self, q: Any, prior: Any) -> tuple[Float[Array, " G"], Float[Array, " G"]]:
+        """(n, T) of E_q[log p(covariances | s)] = sum_g n_g log s - s T_g + const, s the factor of `scaled`.
+
+        G is K, or 1 where components share what varies.
+        """
         ...
 
     def entropy(self, q: Any) -> Float[Array, ""]:

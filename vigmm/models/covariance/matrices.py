@@ -179,11 +179,11 @@ class Matrices:
 
     def scale_terms(
         self, q: NormalWishartParams, prior: NormalWishartParams
-    ) -> tuple[Float[Array, ""], Float[Array, ""]]:
-        """|s B|^(nu/2) exp(-s tr(B Lambda)/2): n = sum nu D/2 and T = sum nu_q tr(B B_q^-1)/2."""
+    ) -> tuple[Float[Array, " G"], Float[Array, " G"]]:
+        """|s B|^(nu/2) exp(-s tr(B Lambda)/2): n = nu D/2 and T = nu_q tr(B B_q^-1)/2."""
         root = einsum("kij,kjl->kil", tril_inverse(q.rate_factor), prior.rate_factor)
         trace = jnp.sum(root**2, axis=(-2, -1))
-        return 0.5 * q.loc.shape[-1] * jnp.sum(prior.dof), 0.5 * jnp.sum(q.dof * trace)
+        return 0.5 * q.loc.shape[-1] * prior.dof, 0.5 * q.dof * trace
 
     def log_prob(self, prior: NormalWishartParams, u: StructurePosition) -> Float[Array, ""]:
         """Log density of the position, Jacobian included."""

@@ -160,9 +160,9 @@ class Variances:
 
     def scale_terms(
         self, q: NormalGammaParams, prior: NormalGammaParams
-    ) -> tuple[Float[Array, ""], Float[Array, ""]]:
-        """(s beta)^alpha exp(-s beta lambda): n = sum alpha and T = sum beta alpha_q / beta_q."""
-        return jnp.sum(prior.shape), jnp.sum(prior.rate * q.shape / q.rate)
+    ) -> tuple[Float[Array, " G"], Float[Array, " G"]]:
+        """(s beta)^alpha exp(-s beta lambda): n = sum alpha and T = sum beta alpha_q / beta_q, by column."""
+        return jnp.sum(prior.shape, axis=-1), jnp.sum(prior.rate * q.shape / q.rate, axis=-1)
 
     def log_prob(self, prior: NormalGammaParams, u: StructurePosition) -> Float[Array, ""]:
         """Log density of the position, Jacobian included."""

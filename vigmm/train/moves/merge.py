@@ -7,8 +7,9 @@ components, sticks and rows, and joining i and j changes only three of its parts
          + log B(sticks after) - log B(sticks before)                       the weights
          - sum_n w_n [h(r_ni + r_nj) - h(r_ni) - h(r_nj)],  h(r) = r log r  the assignments
 
-with Z the normaliser of a component's posterior. Further coordinate steps can only add to it. Candidates are
-the pairs that share rows: for each component the few others with the largest sum_n w_n r_ni r_nj.
+with Z the normaliser of a component's posterior. Where a common factor of the covariances is inferred, its q
+stays, and one component less saves `factor.cost`. Further coordinate steps can only add to it. Candidates
+are the pairs that share rows: for each component the few others with the largest sum_n w_n r_ni r_nj.
 
 References:
     Hughes and Sudderth (2013), Memoized online variational inference for Dirichlet process mixture models,
@@ -30,6 +31,7 @@ from vigmm.core.effort import program
 from vigmm.core.struct import state
 from vigmm.core.typing import Batch
 from vigmm.data.sampler import Rows
+from vigmm.families import factor as factors
 from vigmm.math.linalg import einsum
 from vigmm.math.special import log_beta
 from vigmm.math.tiles import tiled_sum
@@ -91,7 +93,11 @@ def pairs(model: Mixture, prior: Prior, slots: Slots, rows: Rows) -> Pairs:
 
     entropy = tiled_sum(second_pass, batch, tile) - own[i] - own[j]
     weights = _weight_gain(prior.weights, slots.params.weights, counts, i, j)
-    gain = _component_gain(model, prior, stats, counts, centre, i, j) + weights - entropy
+    given = factors.given(model, prior, slots.params.factor)
+    parts = _component_gain(model, given, stats, counts, centre, i, j) + factors.cost(
+        model, prior, slots.params.factor
+    )
+    gain = parts + weights - entropy
     able = slots.used[i] & slots.used[j] & (i != j) & jnp.isfinite(gain)
     return Pairs(
         first=jnp.minimum(i, j),
@@ -133,14 +139,14 @@ def _weight_gain(
 
 def _component_gain(
     model: Mixture,
-    prior: Prior,
+    given: Any,
     stats: Any,
     counts: Float[Array, " S"],
     centre: Float[Array, "S D"],
     i: Int[Array, " M"],
     j: Int[Array, " M"],
 ) -> Float[Array, " M"]:
-    """The first line of equation (1)."""
+    """The first line of equation (1), with the components' prior."""
     algebra = model.algebra
     num, dim = centre.shape
 
@@ -153,14 +159,14 @@ def _component_gain(
         # A shared matrix ties every component to every other: the whole is compared with the whole.
         def joined(pair: tuple[Array, Array]) -> Float[Array, ""]:
             group = jnp.arange(num, dtype=i.dtype).at[pair[1]].set(pair[0])
-            return log_z(*_about_common_mean(model, stats, counts, centre, group, num), prior.components)
+            return log_z(*_about_common_mean(model, stats, counts, centre, group, num), given)
 
         # The first pair joins a component to itself, which changes nothing.
         zero = jnp.zeros((1,), i.dtype)
         values: Array = lax.map(joined, (jnp.concatenate([zero, i]), jnp.concatenate([zero, j])))
         return values[1:] - values[0]
 
-    one = jax.tree.map(lambda leaf: leaf[:1], prior.components)
+    one = jax.tree.map(lambda leaf: leaf[:1], given)
     # One more component, which is empty: whatever is alone is paired with it.
     none = jnp.full((1,), num, i.dtype)
     padded = algebra.regroup(stats, jnp.zeros_like(centre), jnp.arange(num), num + 1)
@@ -204,7 +210,7 @@ def merge(model: Mixture, prior: Prior, slots: Slots, found: Pairs, group: Int[A
     """The posterior after component k has joined component group[k]: no row is read."""
     num = model.num_components
     moved, to = _about_common_mean(model, found.stats, found.stats.count, found.centre, group, num)
-    return assemble(model, prior, slots.params, moved, to)
+    return assemble(model, prior, slots.before, moved, to)
 
 
 def choose(

@@ -6,7 +6,9 @@ q(z_n = k) = 0 for every k out of use,
 
     ELBO = sum_n w_n log sum_{k in use} exp(E[log pi_k] + E[log N_k(x_n)]) - KL(q || prior)          (1)
 
-is a bound of the model with S components, and a slot out of use is at its prior and costs nothing.
+is a bound of the model with S components, and a slot out of use is at its prior and costs nothing. Where the
+prior infers a common factor of all covariances, that is the prior given the factor, and q of the factor is
+that of the components in use: it follows from their statistics, however many slots there are.
 """
 
 from __future__ import annotations
@@ -25,6 +27,8 @@ from vigmm.core.struct import state
 from vigmm.core.typing import Batch
 from vigmm.data.sampler import Rows
 from vigmm.families import Conjugate, ConjugateParams, row_counts
+from vigmm.families import factor as factors
+from vigmm.families.factor import Factor
 from vigmm.math.rows import softmax
 from vigmm.math.tiles import choose_tile
 from vigmm.models import Mixture, Prior, Sticks, passes, sticks
@@ -59,6 +63,11 @@ class Slots:
     params: ConjugateParams
     used: Bool[Array, " S"]
 
+    @property
+    def before(self) -> tuple[Sticks, Factor | None]:
+        """What a posterior that is made anew takes over: sticks, and q of a common factor."""
+        return self.params.weights, self.params.factor
+
 
 def tile_of(model: Mixture, rows: Rows) -> int:
     """Rows that are handled at a time."""
@@ -84,28 +93,33 @@ def responsibilities(
 def assemble(
     model: Mixture,
     prior: Prior,
-    params: ConjugateParams | None,
+    before: tuple[Sticks | None, Factor | None],
     stats: Any,
     centre: Float[Array, "S D"],
 ) -> Slots:
     """Prior + statistics, sorted: the components in use first, the largest first.
 
-    `params` are the posterior before: its sticks decide q of an inferred concentration. ``None`` starts
-    that anew.
+    `before` are sticks, which decide q of an inferred concentration (``None`` starts that anew), and q of an
+    inferred factor, which stays.
     """
     order = jnp.argsort(-stats.count)
-    before = None if params is None else params.weights
-    return _as_it_stands(model, prior, before, model.algebra.order(stats, order), centre[order])
+    return _as_it_stands(model, prior, *before, model.algebra.order(stats, order), centre[order])
 
 
 def _as_it_stands(
-    model: Mixture, prior: Prior, before: Sticks | None, stats: Any, centre: Float[Array, "S D"]
+    model: Mixture,
+    prior: Prior,
+    sticks_before: Sticks | None,
+    factor: Factor | None,
+    stats: Any,
+    centre: Float[Array, "S D"],
 ) -> Slots:
     """Prior + statistics, the components where they are."""
     used = stats.count > EMPTY
-    natural = jax.tree.map(jnp.add, model.algebra.natural(prior.components, centre), stats)
-    weights = sticks.update(prior.weights, jnp.where(used, stats.count, 0.0), before)
-    return Slots(params=ConjugateParams(weights=weights, components=natural), used=used)
+    base = model.algebra.natural(factors.given(model, prior, factor), centre)
+    weights = sticks.update(prior.weights, jnp.where(used, stats.count, 0.0), sticks_before)
+    components = jax.tree.map(jnp.add, base, stats)
+    return Slots(params=ConjugateParams(weights=weights, components=components, factor=factor), used=used)
 
 
 def _visit(model: Mixture, prior: Prior, slots: Slots, rows: Rows) -> tuple[Any, Array, Float[Array, ""]]:
@@ -116,7 +130,7 @@ def _visit(model: Mixture, prior: Prior, slots: Slots, rows: Rows) -> tuple[Any,
     posterior, theta = read(model, slots)
     centre = posterior.components.loc
     log_lik, stats = passes.gather(model, theta, Batch(x=rows.x, weight=rows.weight), centre)
-    terms = Conjugate().neg_kl(model, posterior, prior)
+    terms = Conjugate().neg_kl(model, posterior, prior, slots.used)
     return stats, centre, log_lik + jax.tree.reduce(jnp.add, terms)
 
 
@@ -185,14 +199,15 @@ def ascend(
     def body(climb: _Climb) -> _Climb:
         trial = climb.trial
         stats, centre, elbo = _visit(model, prior, trial, rows)
-        old = trial.params.components
-        start = jax.tree.map(jnp.subtract, old, algebra.natural(prior.components, old.centre))
+        old, factor = trial.params.components, trial.params.factor
+        base = algebra.natural(factors.given(model, prior, factor), old.centre)
+        start = jax.tree.map(jnp.subtract, old, base)
         start = algebra.regroup(start, centre - old.centre, same, model.num_components)
         reach = climb.reach * _STRETCH
         beyond = jax.tree.map(lambda a, b: a + reach.astype(a.dtype) * (b - a), start, stats)
-        weights = trial.params.weights
-        plain = _as_it_stands(model, prior, weights, stats, centre)
-        far = _as_it_stands(model, prior, weights, beyond, centre)
+        before = trial.params.weights, factors.best(model, prior, old, trial.used)
+        plain = _as_it_stands(model, prior, *before, stats, centre)
+        far = _as_it_stands(model, prior, *before, beyond, centre)
         # A component that is emptying must not be taken below nothing.
         sound = jnp.all(beyond.count >= _LEAST_LEFT * stats.count) & jnp.all(far.used == plain.used)
         first = climb.done == 0
@@ -235,7 +250,8 @@ def _sorted(model: Mixture, prior: Prior, slots: Slots) -> Slots:
     order = jnp.argsort(-jnp.where(slots.used, components.count, -jnp.inf))
     counts = jnp.where(slots.used, row_counts(components, prior), 0.0)[order]
     weights = sticks.update(prior.weights, counts, slots.params.weights)
-    made = ConjugateParams(weights=weights, components=model.algebra.order(components, order))
+    ordered = model.algebra.order(components, order)
+    made = ConjugateParams(weights=weights, components=ordered, factor=slots.params.factor)
     return Slots(params=made, used=slots.used[order])
 
 
@@ -249,13 +265,13 @@ def resize(model: Mixture, before: Prior, after: Prior, slots: Slots) -> Slots:
         after: hyperparameters of the slots that will be.
         slots: the posterior.
     """
-    components = slots.params.components
+    components, factor = slots.params.components, slots.params.factor
     centre = components.centre
-    base = model.algebra.natural(before.components, centre)
+    base = model.algebra.natural(factors.given(model, before, factor), centre)
     stats = jax.tree.map(jnp.subtract, components, base)
     size, num = centre.shape[0], model.num_components
     group = jnp.arange(size)
     # A group that does not exist takes its members with it: only slots out of use are dropped.
     fitted = model.algebra.regroup(stats, jnp.zeros_like(centre), group, num)
     place = jnp.minimum(jnp.arange(num), size - 1)
-    return assemble(model, after, None, fitted, centre[place])
+    return assemble(model, after, (None, factor), fitted, centre[place])

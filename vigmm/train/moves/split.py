@@ -91,7 +91,7 @@ def split(model: Mixture, prior: Prior, slots: Slots, rows: Rows, key: PRNGKey, 
         both = jnp.concatenate([jnp.where(above, 0.0, r), jnp.where(above, r, 0.0)], axis=-1)
         return model.algebra.stats(piece.x, both, centre)
 
-    return assemble(model, prior, slots.params, tiled_sum(one, batch, tile), centre)
+    return assemble(model, prior, slots.before, tiled_sum(one, batch, tile), centre)
 
 
 def _unit(d: Float[Array, "H D"]) -> Float[Array, "H D"]:
