@@ -18,6 +18,7 @@ from benchmarks.provenance import provenance
 __all__ = [
     "SHARED",
     "best_scores",
+    "earlier",
     "excess",
     "fit",
     "forget",
@@ -175,6 +176,14 @@ def merged(
     fresh = {one[key]: one for one in new}
     kept = [fresh.pop(one[key], one) for one in old]
     return [*kept, *fresh.values()]
+
+
+def earlier(folder: Path, name: str, part: str, key: str, value: Any, field: str) -> dict[str, Any]:
+    """`field` of the record of an earlier result file whose `key` is `value`; nothing if there is none."""
+    file = folder / f"{name}.json"
+    old = json.loads(file.read_text())[part] if file.exists() else []
+    same = [one for one in old if one[key] == value and field in one]
+    return {field: same[-1][field]} if same else {}
 
 
 def write(folder: Path, name: str, document: Mapping[str, Any], text: str) -> None:

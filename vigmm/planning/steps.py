@@ -85,7 +85,7 @@ def sizes(job: Job, dim: int, *, batches: int = 1) -> Sizes:
         surrogate = model.surrogate.build_prior(scale, dtype=dtype)
         start = guess(model, prior, untouched(model.surrogate, surrogate), surrogate)
         params = family.init(model, start)
-        return steps.init(objective, optimizer, params, jax.random.key(0), batches=batches), prior
+        return steps.init(objective, optimizer, params, prior, jax.random.key(0), batches=batches), prior
 
     state, prior = jax.eval_shape(begin)
     return Sizes(params=_bytes(state.params), state=_bytes(state), prior=_bytes(prior))
