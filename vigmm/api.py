@@ -191,8 +191,8 @@ def _fit(recipe: _Recipe, source: Source, weight: Float[np.ndarray, " N"] | None
     progress = hands.progress and InDataUnits(hands.progress, total_weight, log_scale)
     clock.lap("read")
 
-    def prior_of(one: Mixture, slots: int | None = None) -> Prior:
-        return one.build_prior(scale, dtype=np.dtype(dtype), slots=slots)
+    def prior_of(one: Mixture, slots: int | None = None, spread: float = 1.0) -> Prior:
+        return one.build_prior(scale.spread_by(spread), dtype=np.dtype(dtype), slots=slots)
 
     key = rng.stream(root, "start")
     first = begun.first(model, prior_of)
@@ -208,9 +208,9 @@ def _fit(recipe: _Recipe, source: Source, weight: Float[np.ndarray, " N"] | None
                 first.notes["order"] = str(audit)
         begun.keep(first, seen)
     # From here on the model is the one that was found: what it has no use for is not computed. The prior
-    # stays that of the model that was asked for.
+    # stays that of the model that was asked for, but for how large a component is.
     count = first.num_components
-    prior, surrogate_prior = prior_of(model, count), prior_of(model.surrogate, count)
+    prior, surrogate_prior = (prior_of(one, count, first.spread) for one in (model, model.surrogate))
     model = dataclasses.replace(model, num_components=count)
     objective, surrogate = dataclasses.replace(objective, model=model), model.surrogate
     conjugate = settle(
@@ -253,7 +253,9 @@ def _fit(recipe: _Recipe, source: Source, weight: Float[np.ndarray, " N"] | None
         fingerprint=fingerprint,
         recipe=dataclasses.replace(recipe, optimizer=optimizer, config=config),
         notes=first.notes,
-        prior=model.prior.describe(scale, num_components=recipe.objective.model.num_components),
+        prior=model.prior.describe(
+            scale.spread_by(first.spread), num_components=recipe.objective.model.num_components
+        ),
         outcome=result.outcome,
         elbo=bound,
         holdout=density,
@@ -336,6 +338,7 @@ def _searched(
         num_components=found.num_components,
         rows_seen=found.rows_seen,
         notes={**first.notes, "moves": found.notes},
+        spread=found.spread,
     )
 
 

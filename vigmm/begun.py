@@ -32,12 +32,14 @@ class First:
         num_components: how many components it has.
         rows_seen: rows that it was made from.
         notes: how it came about, JSON-ready.
+        spread: how much larger the prior has its components than before the search.
     """
 
     params: ConjugateParams
     num_components: int
     rows_seen: int
     notes: dict[str, Any]
+    spread: float = 1.0
 
 
 class Begun:
@@ -94,7 +96,7 @@ class Begun:
         facts, surrogate = self._saved.facts, model.surrogate
         count = facts["num_components"]
         like = untouched(dataclasses.replace(surrogate, num_components=count), prior_of(surrogate, count))
-        return First(self._saved.fill(like), count, facts["rows_seen"], facts["notes"])
+        return First(self._saved.fill(like), count, facts["rows_seen"], facts["notes"], facts["spread"])
 
     def keep(self, first: First, seen: Survey) -> None:
         """Save it, if there is a place."""
@@ -111,5 +113,6 @@ class Begun:
             "num_components": first.num_components,
             "rows_seen": first.rows_seen,
             "notes": first.notes,
+            "spread": first.spread,
         }
         self._checkpoints.save(_PHASE, Snapshot(first.params, {"moments": moments}, facts))

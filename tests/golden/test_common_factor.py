@@ -216,12 +216,12 @@ def test_fit_with_it():
 @slow
 @pytest.mark.parametrize("covariance", [Full(), Tied(), Diag()], ids=["full", "tied", "diag"])
 def test_a_wrong_scale_does_not_decide_how_many_there_are(covariance):
-    """Three clusters far apart; a prior that expects covariances a thousand times as large."""
+    """Three clusters far apart; a prior that expects covariances a hundred times as large."""
     rng = np.random.default_rng(0)
     x = np.repeat([[0.0, 0.0], [8.0, 0.0], [0.0, 8.0]], 60, axis=0) + 0.3 * rng.normal(size=(180, 2))
 
     def found(hyper):
-        prior = NormalWishart(scale=1000.0, hyper=hyper)
+        prior = NormalWishart(scale=100.0, hyper=hyper)
         fit = vigmm.fit(x, model=Mixture(num_components=6, covariance=covariance, prior=prior))
         return fit.posterior.model.num_components, fit.elbo.elbo
 

@@ -13,6 +13,7 @@ import pytest
 from jax.scipy.special import xlogy
 from sklearn import cluster
 
+import vigmm
 from vigmm.core import rng
 from vigmm.data.sampler import Rows
 from vigmm.data.synthetic import gaussian_mixture
@@ -32,7 +33,7 @@ from vigmm.models import (
     Tied,
     sticks,
 )
-from vigmm.train import Moves, search
+from vigmm.train import LabelsStart, Moves, search
 from vigmm.train.interrupt import Interrupt
 from vigmm.train.moves.merge import choose, merge, pairs
 from vigmm.train.moves.mixture import Slots, ascend, assemble, read, resize, responsibilities
@@ -407,3 +408,75 @@ def test_covariances_are_all_here():
     }
     assert able == set(CONJUGATE)
     assert isinstance(MODEL.covariance, Full)
+
+
+# How large a component is, inferred by the search and kept by the fit -------------------------------
+
+
+@pytest.fixture(scope="module")
+def wide():
+    """Of five Gaussians in eight columns typical covariances are several times what the rule expects."""
+    return np.asarray(gaussian_mixture(600, 8, 5, seed=0).x)
+
+
+def fitted(x, *, prior=None, **moves):
+    model = Mixture(num_components=10, prior=prior or NormalWishart())
+    return vigmm.fit(x, model=model, moves=Moves(**moves), train=vigmm.Train(holdout=0.0))
+
+
+@pytest.fixture(scope="module")
+def pair(wide):
+    return fitted(wide), fitted(wide, spread=False)
+
+
+def test_the_spread_is_kept_and_told(pair):
+    free, known = pair
+    spread = free.manifest["notes"]["moves"]["spread"]
+    assert spread > 2.0
+    assert known.manifest["notes"]["moves"]["spread"] == 1.0
+    said, before = (np.asarray(fit.manifest["prior"]["expected_covariance"]) for fit in pair)
+    np.testing.assert_allclose(said, spread * before, rtol=1e-9)
+    # The model is as it was chosen: no family has a coordinate more.
+    assert free.posterior.params.factor is None
+    assert free.posterior.model.prior == known.posterior.model.prior
+
+
+def test_the_prior_that_was_found_has_the_higher_bound(pair, wide):
+    free, known = pair
+    assert free.elbo.elbo > known.elbo.elbo + 50
+    # And it is a prior like any other: stated, it gives the same bound.
+    cov = free.manifest["prior"]["expected_covariance"]
+    stated = NormalWishart(covariance=tuple(map(tuple, cov)), mean=tuple(free.manifest["prior"]["mean"]))
+    again = fitted(wide, prior=stated)
+    assert again.manifest["notes"]["moves"]["spread"] == 1.0
+    np.testing.assert_allclose(again.elbo.elbo, free.elbo.elbo, atol=1.0)
+
+
+def test_the_spread_is_where_the_bound_is_highest(pair, wide):
+    free, _ = pair
+    labels = free.posterior.predict(wide)
+    spread = free.manifest["notes"]["moves"]["spread"]
+
+    def bound(scale):
+        fit = vigmm.fit(
+            wide, model=Mixture(num_components=10, prior=NormalWishart(scale=scale)), moves=None,
+            start=LabelsStart(labels=labels), train=vigmm.Train(holdout=0.0),
+        )  # fmt: skip
+        return fit.elbo.elbo
+
+    below, at, above = (bound(spread * times) for times in (0.6, 1.0, 1.7))
+    assert at > max(below, above)
+
+
+@pytest.mark.parametrize(
+    "prior",
+    [NormalWishart(scale=0.5), NormalWishart(hyper=Gamma(2.0, 2.0)), NormalWishart(ratio=1.0)],
+    ids=["scale", "hyper", "ratio"],
+)
+def test_a_scale_that_is_stated_is_known(prior):
+    assert prior.roving is None
+
+
+def test_tied_rows_do_not_take_it_below_one():
+    x = np.repeat(np.random.default_rng(0).normal(size=(20, 3)), 30, axis=0)
+    assert fitted(x).manifest["notes"]["moves"]["spread"] == pytest.approx(1.0, abs=1e-5)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from jax.scipy.special import digamma, gammaln
 from jaxtyping import Array, Bool, Float
@@ -31,6 +32,7 @@ __all__ = [
     "natural_gradient",
     "sample",
     "sound",
+    "unseen",
 ]
 
 
@@ -56,7 +58,9 @@ def best(model: Mixture, prior: Prior, natural: Any, used: Bool[Array, " K"] | N
     if prior_of is None:
         return None
     count, total = _terms(model, prior, model.algebra.standard(natural), used)
-    return Factor(shape=prior_of.shape + count, rate=prior_of.rate + total)
+    shape = prior_of.shape + count
+    # Among the Gammas of at least this mean the closest is the same one, tilted.
+    return Factor(shape=shape, rate=jnp.minimum(prior_of.rate + total, shape / model.least_factor))
 
 
 def given(model: Mixture, prior: Prior, factor: Factor | None) -> Any:
@@ -64,14 +68,22 @@ def given(model: Mixture, prior: Prior, factor: Factor | None) -> Any:
     return prior.components if factor is None else model.structure.scaled(prior.components, factor.mean)
 
 
+def unseen(model: Mixture, dtype: Any) -> Factor | None:
+    """The prior of s; None where s is known."""
+    known: Gamma | None = model.inferred_factor
+    if known is None:
+        return None
+    return Factor(shape=jnp.asarray(known.shape, dtype), rate=jnp.asarray(known.rate, dtype))
+
+
 def sound(model: Mixture, factor: Factor | None) -> Factor | None:
     """The same, or its prior where that is not finite."""
-    known: Gamma | None = model.inferred_factor
-    if factor is None or known is None:
+    if factor is None:
         return None
+    known = unseen(model, factor.shape.dtype)
     fine = jnp.isfinite(factor.shape) & jnp.isfinite(factor.rate)
-    shape, rate = jnp.where(fine, factor.shape, known.shape), jnp.where(fine, factor.rate, known.rate)
-    return Factor(shape=shape, rate=rate)
+    sounder: Factor = jax.tree.map(lambda a, b: jnp.where(fine, a, b), factor, known)
+    return sounder
 
 
 def kl(

@@ -308,6 +308,11 @@ class Mixture:
         """Prior of the common factor of all components' scales, where the components' prior infers one."""
         return getattr(self.prior, "hyper", None)
 
+    @property
+    def least_factor(self) -> float:
+        """The least E[s], where there is such a factor."""
+        return float(getattr(self.prior, "least", 1.0))
+
     def _log_others(self, u: Position) -> Float[Array, ""]:
         """Log density of the likelihood's coordinates and of the share of noise."""
         total = self.likelihood.log_prior(self._own(u))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any, Protocol
 
 import jax.numpy as jnp
@@ -22,7 +23,8 @@ class DataScale:
     """Moments of the data in original units and the affine map of the standardised space (float64).
 
     z = (x - center) / scale. `low` and `high` are the range of each column, `patterns` which columns are
-    observed in every combination that occurs; None where that is not known.
+    observed in every combination that occurs; None where that is not known. `spread` is how much larger
+    clusters are than the data's covariance alone would have them, as far as a search has found that out.
     """
 
     mean: Float[np.ndarray, " D"]
@@ -32,6 +34,12 @@ class DataScale:
     low: Float[np.ndarray, " D"] | None = None
     high: Float[np.ndarray, " D"] | None = None
     patterns: Bool[np.ndarray, "M D"] | None = None
+    spread: float = 1.0
+
+    def spread_by(self, factor: float) -> DataScale:
+        """The same data, their clusters larger."""
+        made: DataScale = dataclasses.replace(self, spread=self.spread * factor)
+        return made
 
     def frame(self, dtype: Any) -> Frame:
         """What of it the compiled code needs; cast on the host, where nothing is compiled for it."""

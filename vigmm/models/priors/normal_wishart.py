@@ -33,8 +33,8 @@ class NormalWishart:
 
     B = (nu - D - 1) `covariance`, so that `covariance` is the expected covariance of a component. Left
     to itself it is the data's covariance divided by K^(2/D): K equal balls that tile the data's
-    ellipsoid (Fraley and Raftery 2007, Journal of Classification 24). All values are in the units
-    of the data.
+    ellipsoid (Fraley and Raftery 2007, Journal of Classification 24), and the search for the number of
+    components may find that it is larger (`roving`). All values are in the units of the data.
 
     Args:
         mean: prior mean of the component means, D values; ``None`` takes the data's mean.
@@ -49,6 +49,7 @@ class NormalWishart:
         hyper: infers a common factor s of all components' expected covariances, s ~ Gamma: how large a
             cluster is, the data say themselves. Of mean one, such as Gamma(2, 2), it is centred on
             `covariance`.
+        least: the least E[s]: rows that are tied or collinear would take any.
     """
 
     mean: tuple[float, ...] | None = None
@@ -59,14 +60,26 @@ class NormalWishart:
     shrink: float = 1e-3
     ratio: float | None = None
     hyper: Gamma | None = None
+    least: float = 1e-3
 
     def __post_init__(self) -> None:
-        for name in ("mean_precision", "scale"):
+        for name in ("mean_precision", "scale", "least"):
             value = getattr(self, name)
             require(0 < value < math.inf, name, "> 0 and finite", value)
         require(self.dof is None or 0 < self.dof < math.inf, "dof", "> 0 and finite", self.dof)
         require(0 <= self.shrink <= 1, "shrink", "between 0 and 1", self.shrink)
         require(self.ratio is None or 0 < self.ratio < math.inf, "ratio", "> 0 and finite", self.ratio)
+
+    @property
+    def roving(self) -> NormalWishart | None:
+        """The same prior, a factor s >= 1 of the covariances inferred; None where B or its scale are given.
+
+        B follows the data through a rule of thumb, and E[Sigma] = B of few degrees of freedom is far larger
+        than a typical covariance: (D + 2)-fold at nu = D + 2. Below one the rule stays, as a floor under
+        components of tied or collinear rows.
+        """
+        given = (self.covariance, self.ratio, self.hyper) != (None, None, None) or self.scale != 1.0
+        return None if given else dataclasses.replace(self, hyper=Gamma(shape=2.0, rate=2.0), least=1.0)
 
     def refusal(self, structure: Structure) -> str | None:
         """None where the structure has a conjugate algebra."""
@@ -170,7 +183,7 @@ class NormalWishart:
         # A constant column has no variance to follow: the floor keeps the prior proper.
         diagonal[~(diagonal > self.shrink)] = max(self.shrink, 1e-6)
         cov = (1.0 - self.shrink) * (cov - np.diag(np.diag(cov))) + np.diag(diagonal)
-        tiles: np.ndarray = cov / num_components ** (2.0 / dim)
+        tiles: np.ndarray = data.spread * cov / num_components ** (2.0 / dim)
         return tiles
 
     def describe(self, data: DataScale, *, num_components: int) -> dict[str, Any]:

@@ -29,6 +29,7 @@ from vigmm.core import rng
 from vigmm.core.typing import PRNGKey
 from vigmm.data.sampler import Minibatch, Rows
 from vigmm.families import ConjugateParams, row_counts
+from vigmm.families import factor as factors
 from vigmm.models import Mixture, Prior
 from vigmm.train.interrupt import Interrupt
 from vigmm.train.loop import Progress, Silent
@@ -47,12 +48,14 @@ class Found:
         num_components: how many it has.
         rows_seen: rows of the last stage.
         notes: what happened, JSON-ready.
+        spread: factor of the prior's covariances that `params` are a posterior under, see `Moves.spread`.
     """
 
     params: ConjugateParams
     num_components: int
     rows_seen: int
     notes: dict[str, Any]
+    spread: float = 1.0
 
 
 def search(
@@ -92,6 +95,10 @@ def search(
     show.start(moves.rounds * len(stages), "search")
     # Whatever the start left empty is out of use.
     counts = row_counts(params.components, prior_at(model.num_components))
+    roving = getattr(model.prior, "roving", None) if moves.spread else None
+    if roving is not None:
+        model = dataclasses.replace(model, prior=roving)
+        params = dataclasses.replace(params, factor=factors.unseen(model, data.x.dtype))
     # A start that is not finite is in use, so that its bound says so.
     slots = Slots(params=params, used=jnp.asarray(~(np.asarray(counts) <= EMPTY)))
     least = model.weights.fewest(model.num_components)
@@ -112,11 +119,16 @@ def search(
     fewer = model.weights.truncates() and not moves.keep
     final = stage.resized(slots, stage.count(slots) if fewer else model.num_components)
     show.finish()
+    found, spread = final.params, 1.0
+    if roving is not None and found.factor is not None:
+        spread = float(found.factor.mean)
+        found = dataclasses.replace(found, factor=None)
     return Found(
-        params=final.params,
+        params=found,
         num_components=final.used.shape[0],
         rows_seen=int(rows.x.shape[0]),
-        notes={"components": stage.count(slots), "least": least, "stages": told},
+        notes={"components": stage.count(slots), "least": least, "spread": spread, "stages": told},
+        spread=spread,
     )
 
 

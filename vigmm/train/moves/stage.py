@@ -52,6 +52,8 @@ class Moves:
         settle_steps: the most coordinate steps after a round.
         keep: whether components that the search has no use for stay in the model, empty. Else it has those
             only that were found, wherever fewer are the same prior.
+        spread: whether the search also finds how large a component is, where the prior's covariance follows
+            the data: a factor of at least one is inferred with the components, and kept (empirical Bayes).
     """
 
     rows: int = 200_000
@@ -60,6 +62,7 @@ class Moves:
     split_steps: int = 15
     settle_steps: int = 50
     keep: bool = False
+    spread: bool = True
 
     def __post_init__(self) -> None:
         for name in ("rows", "first_rows", "split_steps", "settle_steps"):
