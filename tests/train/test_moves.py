@@ -383,10 +383,10 @@ def test_overlapping_components_are_joined():
 
 
 def test_stages_by_rows():
-    small, large = {"most": 8, "dim": 2}, {"most": 100, "dim": 64}
-    assert Moves().stages(300, **large) == (300,)
-    assert Moves().stages(200_000, **small) == (200_000,)
-    assert Moves().stages(10**9, **large) == (20_000, 200_000)
+    assert Moves().stages(300) == (300,)
+    assert Moves().stages(40_000) == (40_000,)
+    assert Moves().stages(40_001) == (20_000, 40_001)
+    assert Moves().stages(10**9) == (20_000, 200_000)
 
 
 @pytest.mark.slow

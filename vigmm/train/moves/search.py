@@ -91,7 +91,7 @@ def search(
     """
     show = progress or Silent()
     request = Request(interrupt, max_seconds)
-    stages = moves.stages(data.x.shape[0], most=model.num_components, dim=data.x.shape[1])
+    stages = moves.stages(data.x.shape[0])
     show.start(moves.rounds * len(stages), "search")
     # Whatever the start left empty is out of use.
     counts = row_counts(params.components, prior_at(model.num_components))

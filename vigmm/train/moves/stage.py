@@ -29,9 +29,8 @@ from vigmm.train.moves.split import WAYS, split
 
 __all__ = ["Moves", "Request", "Stage"]
 
-# In operations of a pass, see `pass_work`. One that takes more than the first is worth a stage of fewer rows;
-# where it takes more than the second, halving it for fewer slots saves more than compiling costs.
-_LONG_PASS = 2e9
+# In operations of a pass, see `pass_work`: where it takes more, halving it for fewer slots saves more than
+# compiling costs.
 _WORTH_HALVING = 1e9
 _SMALLEST = 32
 _MERGE_STEPS = 5
@@ -69,18 +68,17 @@ class Moves:
             require(getattr(self, name) >= 1, name, ">= 1", getattr(self, name))
         require(self.rounds >= 0, "rounds", ">= 0", self.rounds)
 
-    def stages(self, rows: int, *, most: int, dim: int) -> tuple[int, ...]:
-        """Rows of each stage, for data of so many rows and columns and at most so many components.
+    def stages(self, rows: int) -> tuple[int, ...]:
+        """Rows of each stage, for data of so many rows.
 
-        A stage on fewer rows first is worth its compilation only where a pass takes long.
+        Few rows show the larger part of the structure, and their bound has fewer places to be stuck in.
 
         Example:
-            >>> Moves().stages(5_000, most=20, dim=16), Moves().stages(3_000_000, most=20, dim=16)
+            >>> Moves().stages(5_000), Moves().stages(3_000_000)
             ((5000,), (20000, 200000))
         """
         last = min(rows, self.rows)
-        short = pass_work((last, dim), 2 * most) < _LONG_PASS
-        return (last,) if short or last <= 2 * self.first_rows else (self.first_rows, last)
+        return (last,) if last <= 2 * self.first_rows else (self.first_rows, last)
 
 
 class Request:
