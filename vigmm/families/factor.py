@@ -106,7 +106,7 @@ def kl(
 def cost(model: Mixture, prior: Prior, factor: Factor | None) -> Float[Array, ""] | float:
     """Nats that a component costs because s is not known: n (log E[s] - E[log s]), by Jensen >= 0.
 
-    None where components share what varies: one more brings no n.
+    Nothing where components share what varies: one more brings no n.
     """
     if factor is None or model.structure.shared_size(prior.frame.scale.shape[0]):
         return 0.0

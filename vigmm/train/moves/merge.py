@@ -94,10 +94,8 @@ def pairs(model: Mixture, prior: Prior, slots: Slots, rows: Rows) -> Pairs:
     entropy = tiled_sum(second_pass, batch, tile) - own[i] - own[j]
     weights = _weight_gain(prior.weights, slots.params.weights, counts, i, j)
     given = factors.given(model, prior, slots.params.factor)
-    parts = _component_gain(model, given, stats, counts, centre, i, j) + factors.cost(
-        model, prior, slots.params.factor
-    )
-    gain = parts + weights - entropy
+    saved = factors.cost(model, prior, slots.params.factor)
+    gain = _component_gain(model, given, stats, counts, centre, i, j) + saved + weights - entropy
     able = slots.used[i] & slots.used[j] & (i != j) & jnp.isfinite(gain)
     return Pairs(
         first=jnp.minimum(i, j),
