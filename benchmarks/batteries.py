@@ -164,8 +164,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for record in records(sets, seeds=seeds, peers=not chosen.without_peers):
         _tell(record)
         # What peers did with the same rows does not change with our code.
-        record = {**judging.earlier(chosen.out, "batteries", "sets", "set", record["set"], "peers"), **record}
-        document["sets"] = judging.merged(chosen.out, "batteries", "sets", [record], "set")
+        document["sets"] = judging.merged(chosen.out, "batteries", "sets", [record], "set", keep=("peers",))
         judging.write(chosen.out, "batteries", document, table(document))
     print(table(document))
     return 0

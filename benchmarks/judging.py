@@ -18,7 +18,6 @@ from benchmarks.provenance import provenance
 __all__ = [
     "SHARED",
     "best_scores",
-    "earlier",
     "excess",
     "fit",
     "forget",
@@ -168,22 +167,19 @@ def options(about: str | None, name: str) -> argparse.ArgumentParser:
 
 
 def merged(
-    folder: Path, name: str, part: str, new: Sequence[Mapping[str, Any]], key: str
+    folder: Path, name: str, part: str, new: Sequence[Mapping[str, Any]], key: str, keep: Sequence[str] = ()
 ) -> list[Mapping[str, Any]]:
-    """The records of an earlier result file, those replaced whose `key` is among the new ones."""
+    """The records of an earlier result file, those replaced whose `key` is among the new ones.
+
+    What a new record does not have of the fields `keep`, it takes over from the old one.
+    """
     file = folder / f"{name}.json"
     old = json.loads(file.read_text())[part] if file.exists() else []
     fresh = {one[key]: one for one in new}
-    kept = [fresh.pop(one[key], one) for one in old]
+    kept = [
+        {**{field: one[field] for field in keep if field in one}, **fresh.pop(one[key], one)} for one in old
+    ]
     return [*kept, *fresh.values()]
-
-
-def earlier(folder: Path, name: str, part: str, key: str, value: Any, field: str) -> dict[str, Any]:
-    """`field` of the record of an earlier result file whose `key` is `value`; nothing if there is none."""
-    file = folder / f"{name}.json"
-    old = json.loads(file.read_text())[part] if file.exists() else []
-    same = [one for one in old if one[key] == value and field in one]
-    return {field: same[-1][field]} if same else {}
 
 
 def write(folder: Path, name: str, document: Mapping[str, Any], text: str) -> None:
