@@ -222,8 +222,7 @@ def test_slots_out_of_use_cost_nothing(weights, components):
     wide = resize(more.sized, case.prior(SLOTS), more.prior(10), slots)
     assert np.asarray(wide.used).tolist() == [True] * 3 + [False] * 7
     empty = jax.tree.map(lambda leaf: leaf[3:], wide.params.components)
-    given = factors.given(more.sized, more.prior(10), wide.params.factor)
-    base = more.sized.algebra.natural(given, wide.params.components.centre)
+    base = factors.base(more.sized, more.prior(10), wide.params.factor, wide.params.components.centre)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b[3:], atol=1e-10), empty, base)
     few, many = (
         float(ascend(c.sized, c.prior(c.slots), s, c.rows, jnp.int32(4), jnp.asarray(-1.0))[1])

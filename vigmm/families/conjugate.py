@@ -99,7 +99,7 @@ class Conjugate:
         use: with both from the old values a full step could lower the bound.
         """
         factor = factors.best(model, prior, params.components)
-        base = model.algebra.natural(factors.given(model, prior, factor), params.components.centre)
+        base = factors.base(model, prior, factor, params.components.centre)
         return ConjugateParams(
             weights=sticks.update(prior.weights, counts, params.weights),
             components=jax.tree.map(jnp.add, base, stats),

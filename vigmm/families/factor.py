@@ -22,6 +22,7 @@ from vigmm.models import Gamma, Mixture, Prior
 
 __all__ = [
     "Factor",
+    "base",
     "best",
     "cost",
     "entropy",
@@ -66,6 +67,11 @@ def best(model: Mixture, prior: Prior, natural: Any, used: Bool[Array, " K"] | N
 def given(model: Mixture, prior: Prior, factor: Factor | None) -> Any:
     """The prior that the components see: that of the factor E[s]."""
     return prior.components if factor is None else model.structure.scaled(prior.components, factor.mean)
+
+
+def base(model: Mixture, prior: Prior, factor: Factor | None, centre: Float[Array, "K D"]) -> Any:
+    """Additive parameters of components without rows, about `centre`: what statistics are added to."""
+    return model.algebra.natural(given(model, prior, factor), centre)
 
 
 def unseen(model: Mixture, dtype: Any) -> Factor | None:

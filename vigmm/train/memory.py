@@ -69,7 +69,8 @@ def check(objective: Objective, optimizer: Optimizer) -> None:
 
 def begin(objective: Objective, params: ConjugateParams, prior: Prior, batches: int) -> Memory:
     """Before the first step: every batch says what the run begins with."""
-    stats = jax.tree.map(jnp.subtract, params.components, _base(objective, params, prior))
+    base = factors.base(objective.model, prior, params.factor, params.components.centre)
+    stats = jax.tree.map(jnp.subtract, params.components, base)
     return Memory(
         stats=jax.tree.map(lambda leaf: jnp.repeat(leaf[None], batches, axis=0), stats),
         entropies=jnp.zeros((batches,), stats.count.dtype),
@@ -97,7 +98,7 @@ def recall(
     """
     slot = step % memory.seen.shape[0]
     target = jax.tree.map(jnp.subtract, params, estimate.grads)
-    base = _base(objective, target, prior)
+    base = factors.base(objective.model, prior, target.factor, target.components.centre)
     said = jax.tree.map(jnp.subtract, target.components, base)
     stats = jax.tree.map(lambda old, new: old.at[slot].set(new), memory.stats, said)
     seen = memory.seen.at[slot].set(jnp.ones((), jnp.bool_))
@@ -122,12 +123,6 @@ def recall(
         ),
         Memory(stats=stats, entropies=entropies, seen=seen),
     )
-
-
-def _base(objective: Objective, params: ConjugateParams, prior: Prior) -> Any:
-    """Additive parameters of no rows at all, about the centre of `params` and given q of a common factor."""
-    model = objective.model
-    return model.algebra.natural(factors.given(model, prior, params.factor), params.components.centre)
 
 
 def forget(objective: Objective, memory: Memory | None, fault: Bool[Array, " K"]) -> Memory | None:

@@ -92,7 +92,7 @@ def reset(objective: Objective, params: Any, prior: Prior, caution: Caution, fau
     some = jnp.any(fault)
     # A component at fault may have spoilt what all share.
     factor = factors.sound(objective.model, params.factor)
-    empty = objective.model.algebra.natural(factors.given(objective.model, prior, factor), components.centre)
+    empty = factors.base(objective.model, prior, factor, components.centre)
     return dataclasses.replace(
         params,
         factor=factor,

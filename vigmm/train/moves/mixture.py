@@ -116,7 +116,7 @@ def _as_it_stands(
 ) -> Slots:
     """Prior + statistics, the components where they are."""
     used = stats.count > EMPTY
-    base = model.algebra.natural(factors.given(model, prior, factor), centre)
+    base = factors.base(model, prior, factor, centre)
     weights = sticks.update(prior.weights, jnp.where(used, stats.count, 0.0), sticks_before)
     components = jax.tree.map(jnp.add, base, stats)
     return Slots(params=ConjugateParams(weights=weights, components=components, factor=factor), used=used)
@@ -200,7 +200,7 @@ def ascend(
         trial = climb.trial
         stats, centre, elbo = _visit(model, prior, trial, rows)
         old, factor = trial.params.components, trial.params.factor
-        base = algebra.natural(factors.given(model, prior, factor), old.centre)
+        base = factors.base(model, prior, factor, old.centre)
         start = jax.tree.map(jnp.subtract, old, base)
         start = algebra.regroup(start, centre - old.centre, same, model.num_components)
         reach = climb.reach * _STRETCH
@@ -267,7 +267,7 @@ def resize(model: Mixture, before: Prior, after: Prior, slots: Slots) -> Slots:
     """
     components, factor = slots.params.components, slots.params.factor
     centre = components.centre
-    base = model.algebra.natural(factors.given(model, before, factor), centre)
+    base = factors.base(model, before, factor, centre)
     stats = jax.tree.map(jnp.subtract, components, base)
     size, num = centre.shape[0], model.num_components
     group = jnp.arange(size)
