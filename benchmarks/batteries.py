@@ -49,6 +49,8 @@ def run_set(data: refdata.Clusters, *, battery: str, seeds: int, peers: bool) ->
     for seed in range(seeds):
         made, record = judging.fit(x, k_max, seed=seed)
         record |= {"seed": seed, **judging.best_scores(truths, made.posterior.predict(x))}
+        joined = made.posterior.clusters()
+        record["clusters"] = {"number": len(joined), **judging.best_scores(truths, joined.predict(x))}
         # The same seed holds out the same rows: only then are two bounds of the same data.
         labelled = _from_labels(x, k_max, truths, seed)
         record |= {"over_labels": round(record["elbo"] - labelled["elbo"], 2), "from_labels": labelled}

@@ -36,9 +36,10 @@ _HEAD = """# Clustering batteries
 Made by `python -m benchmarks.batteries`; do not edit. K_max is twice the number of labels K, everything else
 at its default, full covariances. ARI and NMI are medians over {seeds} seeds (of the best admissible truth,
 noise dropped), with the lowest ARI in brackets where it differs. *ARI at K* is a fit that must use K
-components. *first s* is a first fit, which compiles; *later s* the median of the others. BGM and GM are
-scikit-learn's BayesianGaussianMixture and GaussianMixture, best of {restarts} restarts (1 above 50,000 rows),
-at K_max and at K. *published* is GaussianMixture at K, best of 100. *Bayes* is what knowing the generator
+components. *clusters* joins components that share a peak of the density (`Posterior.clusters`), and *their
+ARI* is that of these. *first s* is a first fit, which compiles; *later s* the median of the others. BGM and
+GM are scikit-learn's BayesianGaussianMixture and GaussianMixture, best of {restarts} restarts (1 above 50,000
+rows), at K_max and at K. *published* is GaussianMixture at K, best of 100. *Bayes* is what knowing the generator
 allows, by the first truth, to be read beside *first truth*. *kurtosis* is that of the labelled clusters (1:
 Gaussian); *over labels*, seed by seed, is the ELBO found less the ELBO of a fit from the labels that may only
 merge (below 0: the search missed something); *labels over one* is the ELBO of the labels kept apart less that
@@ -70,14 +71,15 @@ def table(document: dict[str, Any]) -> str:
 
 def _scores(records: Sequence[dict[str, Any]]) -> str:
     spherical = any("structures" in one for one in records)
-    columns = ["set", "N", "D", "K", "found K", "ARI", "NMI", "ARI at K"]
+    columns = ["set", "N", "D", "K", "found K", "ARI", "NMI", "clusters", "their ARI", "ARI at K"]
     columns += ["BGM K_max", "GM K_max", "BGM K", "GM K", "published"]
     if spherical:
         columns += ["first truth", "Bayes", "tied spherical", "spherical", "diag", "tied"]
     rows = []
     for one in records:
         row = [one["set"], one["rows"], one["dim"], one["true_k"], _list(one["fits"], "found_k")]
-        row += [_ari(one["fits"]), _median(one["fits"], "nmi"), one["at_true_k"]["ari"]]
+        row += [_ari(one["fits"]), _median(one["fits"], "nmi"), *_clusters(one["fits"])]
+        row += [one["at_true_k"]["ari"]]
         peers = one.get("peers", {})
         row += [
             peers.get(name, {}).get("ari") for name in ("bgm_k_max", "gm_k_max", "bgm_true_k", "gm_true_k")
@@ -118,6 +120,12 @@ def _median(fits: Sequence[dict[str, Any]], name: str) -> float:
 def _ari(fits: Sequence[dict[str, Any]]) -> str:
     middle, low = _median(fits, "ari"), round(min(fit["ari"] for fit in fits), 3)
     return f"{middle:.3f}" if middle == low else f"{middle:.3f} ({low:.3f})"
+
+
+def _clusters(fits: Sequence[dict[str, Any]]) -> tuple[str | None, str | None]:
+    """How many clusters the components make, and how well those agree with the labels."""
+    made = [fit["clusters"] for fit in fits if "clusters" in fit]
+    return (_list(made, "number"), _ari(made)) if made else (None, None)
 
 
 def _list(fits: Sequence[dict[str, Any]], name: str) -> str:

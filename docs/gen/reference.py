@@ -11,7 +11,10 @@ PAGES = (
         "posterior",
         "Posterior",
         ("vigmm.posterior",),
-        ("vigmm.posterior." + name for name in ("Assignments", "Draws", "Summary", "ElboReport", "Finding")),
+        (
+            "vigmm.posterior." + name
+            for name in ("Assignments", "Clusters", "Draws", "Summary", "ElboReport", "Finding")
+        ),
     ),
     ("models", "Models and priors", ("vigmm.models",), ()),
     ("families", "Families", ("vigmm.families",), ()),

@@ -22,6 +22,8 @@ from vigmm.models import Mixture, Prior
 from vigmm.posterior import draws as drawing
 from vigmm.posterior.draws import Draws
 from vigmm.posterior.imputation import Imputed, impute
+from vigmm.posterior.modal import LEVEL, Clusters, modal_clusters
+from vigmm.posterior.modal import NUM_DRAWS as CLUSTER_DRAWS
 from vigmm.posterior.prediction import NUM_DRAWS, Assignments, joined, score_blocks
 from vigmm.posterior.summary import Summary, summarise
 from vigmm.posterior.tables import assignment_columns, table_like
@@ -151,6 +153,21 @@ class Posterior:
             devices: what computes, a chunk each in turn; by default JAX's default device.
         """
         return score_blocks(self, x, full=full, devices=devices)
+
+    def clusters(self, *, level: float = LEVEL, num_draws: int = CLUSTER_DRAWS) -> Clusters:
+        """Components joined where they share a peak of the density: clusters of any shape.
+
+        Two peaks are two clusters where at least the share `level` of posterior draws has a valley between
+        them. ``posterior.clusters().predict(x)`` labels rows by cluster.
+
+        Args:
+            level: how sure the posterior must be that two clusters are two.
+            num_draws: draws that are looked at.
+
+        Raises:
+            SpecError: unless 0.5 <= level < 1 and num_draws >= 20.
+        """
+        return modal_clusters(self, level=level, num_draws=num_draws)
 
     # Parameters ---------------------------------------------------------------------------
 
