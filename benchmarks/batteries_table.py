@@ -39,11 +39,11 @@ noise dropped), with the lowest ARI in brackets where it differs. *ARI at K* is 
 components. *clusters* joins components that share a peak of the density (`Posterior.clusters`), and *their
 ARI* is that of these. *first s* is a first fit, which compiles; *later s* the median of the others. BGM and
 GM are scikit-learn's BayesianGaussianMixture and GaussianMixture, best of {restarts} restarts (1 above 50,000
-rows), at K_max and at K. *published* is GaussianMixture at K, best of 100. *Bayes* is what knowing the generator
-allows, by the first truth, to be read beside *first truth*. *kurtosis* is that of the labelled clusters (1:
-Gaussian); *over labels*, seed by seed, is the ELBO found less the ELBO of a fit from the labels that may only
-merge (below 0: the search missed something); *labels over one* is the ELBO of the labels kept apart less that
-of a single Gaussian (below 0: the data cannot pay for two).
+rows), at K_max and at K. *published* is GaussianMixture at K, best of 100. *Bayes* is what knowing the
+generator allows, by the first truth, to be read beside *first truth*. *kurtosis* is that of the labelled
+clusters (1: Gaussian); *over labels*, seed by seed, is the ELBO found less the ELBO of a fit from the labels
+that may only merge (below 0: the search missed something); *labels over one* is the ELBO of the labels kept
+apart less that of a single Gaussian (below 0: the data cannot pay for two).
 {shared}
 """
 

@@ -70,8 +70,8 @@ def test_responsibilities_are_sums_over_components(tails):
 
 @pytest.mark.parametrize(("n", "separation", "clusters"), [(40, 2.3, 1), (4000, 2.3, 2), (4000, 1.7, 1)])
 def test_two_peaks_are_two_clusters_where_the_data_show_it(make, n, separation, clusters):
-    # Equal Gaussians have two peaks from a separation of 2 on, which n rows know to (4 / n)^(1/2): the 0.3 are
-    # one standard deviation of that with 40 rows, and ten with 4,000.
+    # Equal Gaussians have two peaks from a separation of 2 on, which n rows know to (4 / n)^(1/2): 0.3 is one
+    # standard deviation of that with 40 rows, and ten with 4,000.
     x, labels = pair(n, separation)
     posterior = make(x, labels, model=Mixture(num_components=2))
     assert len(posterior.clusters()) == clusters
