@@ -35,15 +35,16 @@ def test_features_are_products_columns_and_one(kind, dim, x64):
     np.testing.assert_allclose(features(kind, jnp.asarray(x)), want, rtol=1e-15)
 
 
+# Few columns, some, and so many that their products are not made.
 @pytest.mark.parametrize("tile", [5, 64])
-@pytest.mark.parametrize("dim", [3, 6])
+@pytest.mark.parametrize("dim", [3, 6, 36])
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_sweep_is_the_likelihood_and_its_moments(kind, dim, tile, x64):
     """Two draws at once, one component out of use, a row that counts nothing."""
     draw = np.random.default_rng(1)
     x, weight = draw.normal(size=(23, dim)), draw.uniform(size=23)
     weight[4] = 0.0
-    slopes = draw.normal(size=(2, 3, num_features(kind, dim)))
+    slopes = draw.normal(size=(2, 3, num_features(kind, dim))) / dim
     slopes[..., -1] = 0.0
     level = draw.normal(size=(2, 3))
     level[1, 2] = -np.inf

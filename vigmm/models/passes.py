@@ -24,7 +24,7 @@ from jaxtyping import Array, Float, Int
 
 from vigmm.core.axes import num_shares, sum_of_shares
 from vigmm.core.typing import Batch
-from vigmm.math.features import Joint, num_features, sweep
+from vigmm.math.features import Joint, sweep
 from vigmm.math.linalg import einsum
 from vigmm.math.rows import softmax
 from vigmm.math.tiles import choose_tile, tiled_sum, tiled_value
@@ -39,9 +39,8 @@ _HARMLESS = 1e-3
 _NATS, _OF_NOISE = 0.1, 0.01
 # Log densities from whitened rows, or from slopes, where statistics come from features.
 _SLOPED = (False, True)
-# Products of more columns cost more to make than they save (on two CPU cores, 64 columns: 1.2 times as long),
-# and those of one or two save nothing.
-_MOST_FEATURES, _LEAST_COLUMNS = 600, 3
+# Features of one or two columns save nothing.
+_LEAST_COLUMNS = 3
 
 
 def gather(
@@ -141,15 +140,13 @@ _log_lik.defvjp(_fwd, _bwd)
 
 
 def _quadratic(model: Mixture, batch: Batch) -> Quadratic | None:
-    """The structure, where log densities are linear in natural features and these are few enough."""
+    """The structure, where log densities are linear in natural features and columns enough for them."""
     if not isinstance(model, Mixture):  # a NumPyro program, of which nothing is known
         return None
     gaussian = model.likelihood.refusal() is None and model.noise is None and not model.missing
     if not gaussian or not hasattr(model.structure, "slopes"):
         return None
-    structure, dim = cast(Quadratic, model.structure), batch.x.shape[1]
-    pays = dim >= _LEAST_COLUMNS and num_features(structure.features, dim) <= _MOST_FEATURES
-    return structure if pays else None
+    return cast(Quadratic, model.structure) if batch.x.shape[1] >= _LEAST_COLUMNS else None
 
 
 def _form(structure: Quadratic, theta: Components, batch: Batch) -> Int[Array, ""]:
