@@ -75,6 +75,7 @@ def test_the_folder(monkeypatch, tmp_path):
     assert folder() == tmp_path / "Library" / "Caches" / "vigmm" / "programs"
 
 
+@pytest.mark.usefixtures("own_programs")
 def test_settings_of_the_process_come_back(monkeypatch, tmp_path):
     monkeypatch.setenv(FOLDER, str(tmp_path))
     names = ("jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs")
@@ -86,6 +87,7 @@ def test_settings_of_the_process_come_back(monkeypatch, tmp_path):
         assert jax.config.jax_compilation_cache_dir is None
 
 
+@pytest.mark.usefixtures("own_programs")
 def test_the_oldest_programs_go_first(monkeypatch, tmp_path):
     monkeypatch.setenv(FOLDER, str(tmp_path))
     monkeypatch.setattr("vigmm.cli.cache._MOST_BYTES", 250)
