@@ -37,7 +37,7 @@ jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 # A folder of compiled programs that the processes of the tests share and later runs find again, where `make`
-# names one. JAX finds them by program, versions, flags and processor: tests run what they would have compiled.
+# names one. JAX finds them by program, versions, flags and processor: what runs is what would be compiled.
 PROGRAMS = os.environ.get("VIGMM_TEST_PROGRAMS", "")
 if PROGRAMS:
     jax.config.update("jax_compilation_cache_dir", PROGRAMS)
@@ -130,11 +130,13 @@ def s3() -> Iterator[str]:
 @pytest.fixture
 def own_programs() -> Iterator[None]:
     """Run a test of the kept programs as if the tests kept none."""
-    kept = jax.config.jax_compilation_cache_dir
-    jax.config.update("jax_compilation_cache_dir", None)
+    names = ("jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs")
+    kept = {name: getattr(jax.config, name) for name in names}
+    jax.config.update(names[0], None)
     compilation_cache.reset_cache()
     yield
-    jax.config.update("jax_compilation_cache_dir", kept)
+    for name, value in kept.items():
+        jax.config.update(name, value)
     compilation_cache.reset_cache()
 
 

@@ -81,8 +81,8 @@ def begin(place: Path, out: str, count: int, passes: int) -> list[subprocess.Pop
                 "--process-id",
                 str(index),
             ]
-        # One folder, which JAX lets process 0 write and all read. Apart from that of the other tests: a kill may
-        # leave half an entry.
+        # One folder, which JAX lets process 0 write and all read. Other tests have another: a kill may leave
+        # half an entry.
         environment = {**os.environ, "VIGMM_CACHE": str(place / "programs")}
         begun.append(
             subprocess.Popen(
