@@ -6,6 +6,8 @@ VENV ?= .venv
 PYTEST_ARGS ?=
 # Processes that share the tests; compiling is most of the work, and it uses one core at a time.
 TEST_WORKERS ?= 2
+# Compiled programs, for all processes of the tests; later runs find them again (see tests/conftest.py).
+TEST_PROGRAMS ?= $(CURDIR)/.programs
 DEMO_RUN ?= runs/china
 BENCH_CACHE ?= $(HOME)/.cache/vigmm-bench
 BENCH_ARGS ?= --cache $(BENCH_CACHE)
@@ -53,6 +55,8 @@ demo: $(VENV)/.stamp-demo ## cluster the pixels of a photograph and name the rep
 	@echo "Look at the report: $(DEMO_RUN)/report.html"
 
 install: $(VENV)/.stamp-dev ## install the package and every tool for working on it
+
+test test-slow: export VIGMM_TEST_PROGRAMS = $(TEST_PROGRAMS)
 
 test: install ## run the tests, but not the slow ones
 	$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile -m 'not slow' $(PYTEST_ARGS)
@@ -103,5 +107,5 @@ constraints: $(BIN)/python ## renew constraints.txt from pyproject.toml
 	mv constraints.new constraints.txt
 
 clean: ## remove caches and build leftovers, but neither environments nor runs
-	rm -rf build dist site .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
+	rm -rf build dist site .pytest_cache .mypy_cache .ruff_cache .hypothesis .programs *.egg-info
 	find . -path './.venv*' -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -18,18 +18,31 @@ from pathlib import Path
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 os.environ.setdefault("MPLBACKEND", "Agg")
 # Commands would keep compiled programs in the home of whoever runs the tests.
-os.environ["VIGMM_CACHE"] = "off"
+os.environ["VIGMM_CACHE"] = os.environ.get("VIGMM_TEST_PROGRAMS") or "off"
+# As in vigmm.cli.cache.quiet_loader; read when JAX is imported. 1 is what JAX sets.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3" if os.environ.get("VIGMM_TEST_PROGRAMS") else "1")
 
 import hypothesis
 import jax
 import numpy as np
 import pytest
+from jax.experimental.compilation_cache import compilation_cache
+
+from vigmm.cli.cache import shorten
 
 # Compiler flags that shorten compilation were tried and left out: at most a third faster on the step of a
 # small mixture, and the tests would not run the code that users run.
 jax.config.update("jax_num_cpu_devices", 4)
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+# A folder of compiled programs that the processes of the tests share and later runs find again, where `make`
+# names one. JAX finds them by program, versions, flags and processor: what runs is what would be compiled.
+PROGRAMS = os.environ.get("VIGMM_TEST_PROGRAMS", "")
+if PROGRAMS:
+    jax.config.update("jax_compilation_cache_dir", PROGRAMS)
+    # Small programs too: most are.
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 
 # The same examples on every run and machine; no deadline, because the first example compiles.
 hypothesis.settings.register_profile("vigmm", deadline=None, derandomize=True, database=None, max_examples=30)
@@ -39,6 +52,13 @@ ROOT = Path(__file__).resolve().parent.parent
 
 # A folder stands for a marker, so that no file in it can forget the marker.
 FOLDER_MARKERS = {"contracts": "contract", "peers": "peers", "e2e": "e2e"}
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Bring the folder of programs below its largest size, once for all workers."""
+    if PROGRAMS and not hasattr(session.config, "workerinput"):
+        Path(PROGRAMS).mkdir(parents=True, exist_ok=True)
+        shorten(Path(PROGRAMS))
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
@@ -66,6 +86,12 @@ def free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
+
+
+def with_programs() -> dict[str, str]:
+    """The environment for a process of a test that is no command, and would compile everything itself."""
+    shared = {"JAX_COMPILATION_CACHE_DIR": PROGRAMS, "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
+    return {**os.environ, **(shared if PROGRAMS else {})}
 
 
 @pytest.fixture(scope="session")
@@ -99,6 +125,19 @@ def s3() -> Iterator[str]:
         host, port = server.get_host_and_port()
         yield f"?region=us-east-1&scheme=http&endpoint_override={host}:{port}"
         server.stop()
+
+
+@pytest.fixture
+def own_programs() -> Iterator[None]:
+    """Run a test of the kept programs as if the tests kept none."""
+    names = ("jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs")
+    kept = {name: getattr(jax.config, name) for name in names}
+    jax.config.update(names[0], None)
+    compilation_cache.reset_cache()
+    yield
+    for name, value in kept.items():
+        jax.config.update(name, value)
+    compilation_cache.reset_cache()
 
 
 @pytest.fixture

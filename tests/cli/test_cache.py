@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import jax
+import numpy as np
 import pytest
 
 from tests.cli.conftest import SMALL, write_table
@@ -75,6 +76,7 @@ def test_the_folder(monkeypatch, tmp_path):
     assert folder() == tmp_path / "Library" / "Caches" / "vigmm" / "programs"
 
 
+@pytest.mark.usefixtures("own_programs")
 def test_settings_of_the_process_come_back(monkeypatch, tmp_path):
     monkeypatch.setenv(FOLDER, str(tmp_path))
     names = ("jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs")
@@ -86,6 +88,7 @@ def test_settings_of_the_process_come_back(monkeypatch, tmp_path):
         assert jax.config.jax_compilation_cache_dir is None
 
 
+@pytest.mark.usefixtures("own_programs")
 def test_the_oldest_programs_go_first(monkeypatch, tmp_path):
     monkeypatch.setenv(FOLDER, str(tmp_path))
     monkeypatch.setattr("vigmm.cli.cache._MOST_BYTES", 250)
@@ -127,6 +130,35 @@ def test_a_folder_that_jax_was_given_stays(tmp_path):
     given = {"JAX_COMPILATION_CACHE_DIR": str(theirs), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
     assert smallest(VIGMM_CACHE=str(ours), **given) == (0, 1, str(theirs))
     assert not ours.exists()
+
+
+@pytest.mark.usefixtures("own_programs")
+def test_the_folder_of_the_tests_mends_nothing_and_harms_nothing(tmp_path):
+    """As tests run: a whole entry is loaded, half an entry and one of another program are not."""
+    counted = []
+
+    def count(event, **_):
+        counted.append(event.rsplit("/")[-1])
+
+    def value(offset):
+        counted.clear()
+        # Another function each time, which JAX has to look up.
+        found = float(jax.jit(lambda x: x * 2 + offset)(np.float32(20.5)))
+        return found, counted.count("cache_hits")
+
+    jax.config.update("jax_compilation_cache_dir", str(tmp_path))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    jax.monitoring.register_event_listener(count)
+    try:
+        assert value(1) == (42.0, 0)
+        assert value(1) == (42.0, 1)
+        assert value(2) == (43.0, 0)
+        for kept in tmp_path.glob("*-cache"):
+            kept.write_bytes(kept.read_bytes()[:-20])
+        assert value(1) == (42.0, 0)
+        assert value(2) == (43.0, 0)
+    finally:
+        jax.monitoring.unregister_event_listener(count)
 
 
 @pytest.mark.slow  # four processes, each of which compiles or loads a whole fit

@@ -40,7 +40,8 @@ def found(monkeypatch):
     return checks
 
 
-def test_here_all_is_well(vigmm):
+def test_here_all_is_well(vigmm, monkeypatch):
+    monkeypatch.setenv("VIGMM_CACHE", "off")
     done = vigmm("doctor", "--json")
     assert done.exit_code == 0, done.output
     answer = json.loads(done.stdout)

@@ -81,7 +81,9 @@ def begin(place: Path, out: str, count: int, passes: int) -> list[subprocess.Pop
                 "--process-id",
                 str(index),
             ]
-        environment = {**os.environ, "VIGMM_CACHE": str(place / f"programs-{index}")}
+        # One folder, which JAX lets process 0 write and all read. Other tests have another: a kill may leave
+        # half an entry.
+        environment = {**os.environ, "VIGMM_CACHE": str(place / "programs")}
         begun.append(
             subprocess.Popen(
                 words, cwd=here, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from tests.conftest import free_port
+from tests.conftest import free_port, with_programs
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -52,7 +52,7 @@ def fit(count: int, *, stream: bool) -> list[dict]:
     begun = [
         subprocess.Popen(
             [sys.executable, "-c", FIT, str(i), str(count), str(port), str(int(stream))],
-            text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=with_programs(),
         )
         for i in range(count)
     ]  # fmt: skip

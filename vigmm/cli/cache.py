@@ -20,7 +20,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-__all__ = ["FOLDER", "compiled_programs", "folder", "quiet_loader"]
+__all__ = ["FOLDER", "compiled_programs", "folder", "quiet_loader", "shorten"]
 
 FOLDER = "VIGMM_CACHE"
 _OFF = ("", "0", "false", "no", "none", "off")
@@ -110,13 +110,18 @@ def _usable(path: Path) -> bool:
     """Whether the folder is there, or can be made; it is brought below the largest size."""
     try:
         path.mkdir(parents=True, exist_ok=True, mode=0o700)
-        _shorten(path)
+        shorten(path)
     except OSError:
         return False
     return True
 
 
-def _shorten(path: Path) -> None:
+def shorten(path: Path) -> None:
+    """Bring a folder of programs below its largest size; what was written first goes first.
+
+    Args:
+        path: the folder.
+    """
     found = []
     for entry in os.scandir(path):
         if entry.name.endswith(_SUFFIX):
