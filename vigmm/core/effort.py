@@ -70,7 +70,7 @@ def once(tree: T) -> T:
     Args:
         tree: a pytree of arrays.
     """
-    kept: T = lax.optimization_barrier(tree)
+    kept: T = lax.optimization_barrier(tree)  # type: ignore[no-untyped-call]
     return kept
 
 

@@ -146,17 +146,17 @@ class Variances:
         rows = 1 if self.tied else num_components
         shape = np.full((rows, len(variance)), 0.5 * (hyper.dof - dim + 1.0))
         rate = np.repeat(0.5 * hyper.rate * variance[None], rows, axis=0)
-        # Converted on the host: on the device every shape would be a program to compile.
-        loc, kappa, shape, rate = (
-            jnp.asarray(np.asarray(value, dtype))
-            for value in (
-                np.repeat(hyper.loc[None], num_components, axis=0),
-                np.full(num_components, hyper.mean_precision),
-                shape,
-                rate,
-            )
+
+        def one(value: Any) -> Array:
+            # Converted on the host: on the device every shape would be a program to compile.
+            return jnp.asarray(np.asarray(value, dtype))
+
+        return NormalGammaParams(
+            loc=one(np.repeat(hyper.loc[None], num_components, axis=0)),
+            mean_precision=one(np.full(num_components, hyper.mean_precision)),
+            shape=one(shape),
+            rate=one(rate),
         )
-        return NormalGammaParams(loc=loc, mean_precision=kappa, shape=shape, rate=rate)
 
     def scaled(self, prior: NormalGammaParams, factor: Float[Array, ""]) -> NormalGammaParams:
         """The prior with s beta in the place of beta."""
