@@ -61,19 +61,15 @@ def permute(index: Int[Array, " B"], n: int, key: Key[Array, ""]) -> Int[Array, 
     cols = -(-n // rows)  # b = ceil(n / a)
     subkeys = jax.random.bits(key, (ROUNDS, 2), jnp.uint32)
     # Clamping also guards the walk below: an index outside could sit on a cycle that never enters.
-    place = jnp.clip(index.astype(jnp.int32), 0, n - 1).astype(jnp.uint32)
+    place = _encipher(jnp.clip(index.astype(jnp.int32), 0, n - 1).astype(jnp.uint32), rows, cols, subkeys)
     if rows * cols > n:
         # Cycle walking: an image in [n, a b) is enciphered again until it falls inside. The cycle it is
         # on contains the index we came from, so this ends; fewer than a of the a b places are outside.
-        # The first round is in the loop too: the network is most of the program, and so is in it once.
-        def walk(state: tuple[_Words, Array]) -> tuple[_Words, Array]:
-            walked, outside = state
-            walked = jnp.where(outside, _encipher(walked, rows, cols, subkeys), walked)
-            return walked, walked >= n
-
-        place, _ = lax.while_loop(lambda state: jnp.any(state[1]), walk, (place, jnp.ones(place.shape, bool)))
-    else:
-        place = _encipher(place, rows, cols, subkeys)
+        place = lax.while_loop(
+            lambda walked: jnp.any(walked >= n),
+            lambda walked: jnp.where(walked >= n, _encipher(walked, rows, cols, subkeys), walked),
+            place,
+        )
     image: Array = place.astype(index.dtype)
     return image
 
