@@ -65,7 +65,7 @@ def once(tree: T) -> T:
 
     A compiler for CPUs writes whatever is made element by element into every kernel that reads it. A step
     that asks for each array of its state whether a bound has risen would so hold the whole of that bound,
-    with its special functions, a dozen times, and be compiled for twice as long.
+    with its special functions, a dozen times, and be twice as large.
 
     Args:
         tree: a pytree of arrays.
