@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from vigmm.core import effort
-from vigmm.core.effort import LITTLE, SOME, pass_work, program
+from vigmm.core.effort import LITTLE, SOME, once, pass_work, program
 
 
 @program(lambda x, *, work: work, static_argnames="work")
@@ -25,7 +25,7 @@ def test_the_effort_follows_the_work(x):
     assert jax.default_backend() == "cpu"
     asked = (0.0, LITTLE, LITTLE + 1, SOME, SOME + 1)
     chosen = [gram._chosen(x, work=work) for work in asked]
-    least, plain, usual = (gram._form(options) for options in (effort._LEAST, effort._PLAIN, {}))
+    least, plain, usual = (gram._form(options) for options in (effort._LEAST, effort._PLAIN, effort._FULL))
     assert chosen == [least, least, plain, plain, usual]
 
 
@@ -71,3 +71,24 @@ def test_donated_state_is_gone(x):
 
 def test_work_of_a_pass():
     assert pass_work((10, 3), 2) == 10 * 2 * (3 * 4 + 20)
+
+
+def test_what_is_marked_is_computed_in_one_place(x):
+    """Eight arrays ask whether one long computation came out positive."""
+
+    def asked(mark):
+        def function(x, *others):
+            long = mark(jax.scipy.special.digamma(x[0, 0]) - 1.0)
+            return [jnp.where(long > 0, other, -other) for other in others]
+
+        return program(lambda *_: 0.0)(function)
+
+    others = [jnp.ones((2, n)) for n in range(1, 9)]
+    sizes = [
+        asked(mark).lower(x, *others).compile().as_text().count("digamma") for mark in (once, lambda y: y)
+    ]
+    assert 1.5 * sizes[0] < sizes[1]
+    for found, want in zip(asked(once)(x, *others), others, strict=True):
+        np.testing.assert_array_equal(found, want * np.sign(jax.scipy.special.digamma(x[0, 0]) - 1.0))
+    slope = jax.grad(lambda y: once(y**2))
+    np.testing.assert_allclose(jax.vmap(slope)(jnp.arange(3.0)), 2.0 * jnp.arange(3.0))

@@ -35,7 +35,7 @@ from vigmm.train import (
     settle,
 )
 from vigmm.train.starts import contest as contests
-from vigmm.train.starts.contest import Contest, _held, compete, num_lanes, rounds
+from vigmm.train.starts.contest import Contest, _held, _made, compete, num_lanes, rounds
 from vigmm.train.starts.kmeans import Partition
 from vigmm.train.starts.seeding import kmeans, lloyd, parallel_seeds, plus_plus_seeds, random_seeds
 
@@ -202,9 +202,13 @@ def test_the_cost_does_not_depend_on_the_number_of_rows(problem):
     shape = functools.partial(jax.ShapeDtypeStruct, dtype=jnp.float32)
     contest, partition = Contest(rows=300, restarts=2, steps=20, batch_size=512), Partition(True, 10)
     data = Rows(x=shape((10_000_000, 2)), weight=shape((10_000_000,)))
-    held = functools.partial(_held, contest, partition, problem.model, lanes=1, mesh=None)
-    made = jax.make_jaxpr(held)(problem.prior, data, rng.root_key(0))
-    shapes = [var.aval.shape for eqn in _equations(made.jaxpr) for var in eqn.outvars]
+
+    def whole(prior, data, key):
+        sample, first = _made(contest, partition, problem.model, prior, data, key, lanes=1, mesh=None)
+        return _held(contest, problem.model, prior, sample, first, key, lanes=1, mesh=None)
+
+    traced = jax.make_jaxpr(whole)(problem.prior, data, rng.root_key(0))
+    shapes = [var.aval.shape for eqn in _equations(traced.jaxpr) for var in eqn.outvars]
     # Everything that is computed has the size of the subsample, at most.
     assert max(int(np.prod(s)) for s in shapes) <= 300 * 4 * 8
 

@@ -21,17 +21,21 @@ from collections.abc import Callable, Mapping
 from typing import Any, Generic, TypeVar
 
 import jax
+from jax import lax
 
-__all__ = ["LITTLE", "SOME", "Program", "pass_work", "program"]
+__all__ = ["LITTLE", "SOME", "Program", "once", "pass_work", "program"]
 
 R = TypeVar("R")
+T = TypeVar("T")
 
 LITTLE, SOME = 5e8, 5e9
 """Operations in all calls of a program up to which it gets the least effort (it then runs for half a second),
 and up to which its kernels are emitted plainly (half a second at full speed)."""
 
+# What `once` marks stays apart until kernels are emitted; by itself the compiler forgets it before it fuses.
+_FULL: dict[str, Any] = {"xla_disable_hlo_passes": "cse_barrier_expander"}
 # Kernels straight from the compiler's own elements instead of by way of MLIR.
-_PLAIN: dict[str, Any] = {"xla_cpu_use_fusion_emitters": False}
+_PLAIN: dict[str, Any] = {**_FULL, "xla_cpu_use_fusion_emitters": False}
 _LEAST: dict[str, Any] = {
     **_PLAIN,
     "xla_backend_optimization_level": 0,
@@ -54,6 +58,20 @@ def pass_work(shape: tuple[int, ...], num_components: int) -> float:
     """
     rows, dim = shape
     return float(rows) * num_components * (dim * (dim + 1) + 20)
+
+
+def once(tree: T) -> T:
+    """The same values, for small arrays that are long in the making: computed in one place.
+
+    A compiler for CPUs writes whatever is made element by element into every kernel that reads it. A step
+    that asks for each array of its state whether a bound has risen would so hold the whole of that bound,
+    with its special functions, a dozen times, and be twice as large.
+
+    Args:
+        tree: a pytree of arrays.
+    """
+    kept: T = lax.optimization_barrier(tree)  # type: ignore[no-untyped-call]
+    return kept
 
 
 class Program(Generic[R]):
@@ -88,7 +106,7 @@ class Program(Generic[R]):
         if jax.default_backend() != "cpu" or _traced(args, kwargs):
             return self._form({})
         work = self._work(*args, **kwargs)
-        return self._form(_LEAST if work <= LITTLE else _PLAIN if work <= SOME else {})
+        return self._form(_LEAST if work <= LITTLE else _PLAIN if work <= SOME else _FULL)
 
     def _form(self, options: Mapping[str, Any]) -> Any:
         """The function under `jax.jit` with those of the options that the compiler knows."""

@@ -28,12 +28,13 @@ def stream(root: Key[Array, ""], name: str) -> Key[Array, ""]:
         >>> bool((jax.random.key_data(a) != jax.random.key_data(b)).any())
         True
     """
-    return jax.random.fold_in(root, zlib.crc32(name.encode()))
+    # NumPy's: a conversion on the device would be a program to compile.
+    return jax.random.fold_in(root, np.uint32(zlib.crc32(name.encode())))
 
 
 def at_step(key: Key[Array, ""], step: Int[Array, ""] | int) -> Key[Array, ""]:
     """The key of one step of a stream."""
-    return jax.random.fold_in(key, step)
+    return jax.random.fold_in(key, np.uint32(step) if isinstance(step, int) else step)
 
 
 def on_host(key: Key[Array, ""]) -> np.random.Generator:

@@ -25,6 +25,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from vigmm.core.effort import once
 from vigmm.core.struct import spec, state
 from vigmm.core.typing import PRNGKey
 from vigmm.families import factor as factors
@@ -109,13 +110,14 @@ class Conjugate:
     def expected(self, model: Mixture, posterior: Posterior) -> Components:
         """E_q[log pi] and the parts of E_q[log N]."""
         log_weights = sticks.expected_log_weights(posterior.weights, model.num_components)
-        return Components(
+        made = Components(
             log_weights=log_weights,
             parts=model.algebra.expected(posterior.components),
             own=jnp.zeros((model.num_components, 0), log_weights.dtype),
             log_noise=jnp.zeros((0,), log_weights.dtype),
             patterns=jnp.zeros((0, 0), log_weights.dtype),
         )
+        return once(made)
 
     def neg_kl(
         self, model: Mixture, posterior: Posterior, prior: Prior, used: Bool[Array, " K"] | None = None
@@ -131,11 +133,12 @@ class Conjugate:
         means, covariances = model.algebra.kl_parts(components, prior.components)
         if posterior.factor is not None:
             covariances = covariances + factors.kl(model, prior, posterior.factor, components, used)
-        return {
+        terms = {
             "neg_kl_weights": -sticks.kl(posterior.weights, prior.weights),
             "neg_kl_means": -means,
             "neg_kl_covariances": -covariances,
         }
+        return once(terms)
 
     def sample(
         self, model: Mixture, params: ConjugateParams, key: PRNGKey

@@ -11,13 +11,13 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.scipy.special import digamma, gammaln
+import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from vigmm.core.struct import state
 from vigmm.core.typing import PRNGKey
 from vigmm.math import gamma
-from vigmm.math.special import log_gamma_gap
+from vigmm.math.special import digamma, gammaln, log_gamma_gap
 from vigmm.models import Gamma, Mixture, Prior
 
 __all__ = [
@@ -79,7 +79,8 @@ def unseen(model: Mixture, dtype: Any) -> Factor | None:
     known: Gamma | None = model.inferred_factor
     if known is None:
         return None
-    return Factor(shape=jnp.asarray(known.shape, dtype), rate=jnp.asarray(known.rate, dtype))
+    shape, rate = (jnp.asarray(np.asarray(value, dtype)) for value in (known.shape, known.rate))
+    return Factor(shape=shape, rate=rate)
 
 
 def sound(model: Mixture, factor: Factor | None) -> Factor | None:
@@ -104,7 +105,7 @@ def kl(
     assert known is not None
     count, total = _terms(model, prior, components, used)
     psi, log_rate = digamma(factor.shape), jnp.log(factor.rate)
-    divergence = log_gamma_gap(factor.shape) - known.shape * psi + math.lgamma(known.shape)
+    divergence = log_gamma_gap(factor.shape, psi) - known.shape * psi + math.lgamma(known.shape)
     divergence = divergence + known.shape * (log_rate - math.log(known.rate)) + known.rate * factor.mean
     return divergence - count * (psi - log_rate) + (factor.mean - 1.0) * total
 

@@ -8,12 +8,32 @@ they are cancelled on paper, and what is left is of the order of log(count).
 from __future__ import annotations
 
 import jax.numpy as jnp
-from jax.scipy.special import digamma, gammaln
+from jax.scipy import special
 from jaxtyping import Array, Float
 
+from vigmm.core.effort import once
 from vigmm.math.linalg import LOG_2PI
 
-__all__ = ["kl_beta", "log_beta", "log_gamma_gap", "log_gamma_ratio", "log_half_step", "trigamma_gap"]
+__all__ = [
+    "digamma",
+    "gammaln",
+    "kl_beta",
+    "log_beta",
+    "log_gamma_gap",
+    "log_gamma_ratio",
+    "log_half_step",
+    "trigamma_gap",
+]
+
+
+def digamma(x: Float[Array, "*any"]) -> Float[Array, "*any"]:
+    """Psi(x), whose hundred operations are compiled once and not where it is read."""
+    return once(special.digamma(x))
+
+
+def gammaln(x: Float[Array, "*any"]) -> Float[Array, "*any"]:
+    """Log Gamma(x), likewise."""
+    return once(special.gammaln(x))
 
 
 def _asymptotic_from(x: Float[Array, "*any"]) -> float:
@@ -21,11 +41,15 @@ def _asymptotic_from(x: Float[Array, "*any"]) -> float:
     return 32.0 if x.dtype == jnp.float64 else 8.0
 
 
-def log_gamma_gap(x: Float[Array, "*any"]) -> Float[Array, "*any"]:
+def log_gamma_gap(x: Float[Array, "*any"], psi: Float[Array, "*any"] | None = None) -> Float[Array, "*any"]:
     """X digamma(x) - log Gamma(x) - x, which grows only as (log x)/2, for x > 0.
 
     For large x, from the Stirling series (Abramowitz and Stegun 6.1.40, 6.3.18):
     (log x)/2 - (1 + log 2 pi)/2 - 1/(6x) + 1/(90x^3) - 1/(210x^5) + 1/(210x^7) - 5/(594x^9).
+
+    Args:
+        x: where.
+        psi: `digamma` of x, for who has it.
 
     Example:
         >>> import jax.numpy as jnp
@@ -34,13 +58,13 @@ def log_gamma_gap(x: Float[Array, "*any"]) -> Float[Array, "*any"]:
     """
     limit = _asymptotic_from(x)
     small = jnp.where(x > limit, limit, x)
-    direct = small * digamma(small) - gammaln(small) - small
+    psi = digamma(small) if psi is None else jnp.where(x > limit, 1.0, psi)  # any number that is finite
+    direct = small * psi - gammaln(small) - small
     inv = 1.0 / jnp.where(x > limit, x, limit)
     sq = inv * inv
     series = inv * (-1 / 6 + sq * (1 / 90 + sq * (-1 / 210 + sq * (1 / 210 - sq * (5 / 594)))))
     asymptotic = -0.5 * jnp.log(inv) - 0.5 * (1.0 + LOG_2PI) + series
-    gap: Array = jnp.where(x > limit, asymptotic, direct)
-    return gap
+    return once(jnp.where(x > limit, asymptotic, direct))
 
 
 def log_half_step(x: Float[Array, "*any"]) -> Float[Array, "*any"]:
@@ -120,8 +144,9 @@ def kl_beta(
     """
     # Stacked, because every digamma and log-gamma that XLA sees costs compilation time.
     shapes = jnp.stack([a, b, a + b])
-    gap_a, gap_b, gap_total = log_gamma_gap(shapes)
-    psi_a, psi_b, psi_total = digamma(shapes)
+    psi = digamma(shapes)
+    gap_a, gap_b, gap_total = log_gamma_gap(shapes, psi)
+    psi_a, psi_b, psi_total = psi
     cross = prior_a * (psi_total - psi_a) + prior_b * (psi_total - psi_b)
     divergence: Array = log_beta(prior_a, prior_b) + gap_a + gap_b - gap_total + cross
     return divergence

@@ -35,7 +35,6 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
-from jax.scipy.special import digamma, gammaln
 from jaxtyping import Array, Float
 
 from vigmm.core.struct import state
@@ -43,7 +42,7 @@ from vigmm.core.typing import PRNGKey
 from vigmm.math.gamma import log_gamma
 from vigmm.math.gamma import natural_gradient as gamma_natural_gradient
 from vigmm.math.linalg import einsum
-from vigmm.math.special import kl_beta, log_beta, log_gamma_gap, trigamma_gap
+from vigmm.math.special import digamma, gammaln, kl_beta, log_beta, log_gamma_gap, trigamma_gap
 
 __all__ = [
     "Sticks",
@@ -175,7 +174,7 @@ def kl(sticks: Sticks, prior: Sticks) -> Float[Array, ""]:
     divergence = jnp.sum(kl_beta(sticks.a, sticks.b, prior.a, b))
     psi = digamma(sticks.shape)
     jensen = jnp.sum(prior.b_slope) * jnp.sum(jnp.log(sticks.shape) - psi)
-    gammas = log_gamma_gap(sticks.shape) - prior.shape * psi + gammaln(prior.shape)
+    gammas = log_gamma_gap(sticks.shape, psi) - prior.shape * psi + gammaln(prior.shape)
     rates = prior.shape * (jnp.log(sticks.rate) - jnp.log(prior.rate)) + mean * prior.rate
     return divergence + jensen + jnp.sum(gammas + rates)
 

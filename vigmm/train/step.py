@@ -19,7 +19,7 @@ from jaxtyping import Array, Float, Int
 
 from vigmm.core import rng
 from vigmm.core.axes import rows_over
-from vigmm.core.effort import pass_work, program
+from vigmm.core.effort import once, pass_work, program
 from vigmm.core.struct import state
 from vigmm.core.typing import Batch, PRNGKey
 from vigmm.data.sampler import Rows, Sampler
@@ -162,13 +162,13 @@ def step(
 
     terms = [estimate.terms[name] for name in sorted(estimate.terms)]
     finite = jnp.stack([recovery.all_finite(value) for value in (*terms, estimate.grads, params)])
-    good = jnp.all(finite)
+    good = once(jnp.all(finite))
     bad = jnp.where(good, -1, jnp.argmin(finite.astype(jnp.int32)).astype(jnp.int32))
 
     def keep(new: Any, old: Any) -> Any:
         return jax.tree.map(lambda a, b: jnp.where(good, a, b), new, old)
 
-    fault = ~good & recovery.at_fault(objective, state.params, estimate.grads, state.caution)
+    fault = once(~good & recovery.at_fault(objective, state.params, estimate.grads, state.caution))
     before = state.params, state.opt_state
     if isinstance(optimizer, SelfJudging):
         before = optimizer.accident(*before, state.caution.cut)

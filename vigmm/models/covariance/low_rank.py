@@ -146,17 +146,18 @@ class Factors:
         self._check(dim)
         variance = np.diag(hyper.covariance)
 
-        def repeat(value: np.ndarray) -> Float[Array, "K D"]:
-            return jnp.asarray(np.repeat(value[None], num_components, axis=0), dtype)
+        def repeat(value: np.ndarray) -> Float[Array, "K *rest"]:
+            # Converted on the host: on the device every shape would be a program to compile.
+            return jnp.asarray(np.repeat(np.asarray(value, dtype)[None], num_components, axis=0))
 
         return FactorPrior(
             loc=repeat(hyper.loc),
-            mean_precision=jnp.full((num_components,), hyper.mean_precision, dtype),
+            mean_precision=repeat(np.asarray(hyper.mean_precision)),
             shape=repeat(np.full(dim, 0.5 * (hyper.dof - dim + 1.0))),
             rate=repeat(0.5 * hyper.rate * variance),
-            unit=jnp.asarray(np.sqrt(variance), dtype),
-            column_shape=jnp.asarray(self.shape, dtype),
-            column_rate=jnp.asarray(self.rate, dtype),
+            unit=jnp.asarray(np.asarray(np.sqrt(variance), dtype)),
+            column_shape=jnp.asarray(np.asarray(self.shape, dtype)),
+            column_rate=jnp.asarray(np.asarray(self.rate, dtype)),
         )
 
     def scaled(self, prior: FactorPrior, factor: Float[Array, ""]) -> FactorPrior:

@@ -164,7 +164,8 @@ class Matrices:
         factor = np.linalg.cholesky(hyper.rate * hyper.covariance)
 
         def repeat(value: Any, count: int) -> Array:
-            return jnp.asarray(np.repeat(np.asarray(value, np.float64)[None], count, axis=0), dtype)
+            # Converted on the host: on the device every shape would be a program to compile.
+            return jnp.asarray(np.repeat(np.asarray(value, dtype)[None], count, axis=0))
 
         return NormalWishartParams(
             loc=repeat(hyper.loc, num_components),

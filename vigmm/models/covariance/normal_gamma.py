@@ -19,14 +19,14 @@ import math
 
 import jax
 import jax.numpy as jnp
-from jax.scipy.special import digamma, gammaln, polygamma
+from jax.scipy.special import polygamma
 from jaxtyping import Array, Float, Int
 
 from vigmm.core.struct import state
 from vigmm.core.typing import PRNGKey
 from vigmm.math.gamma import log_gamma
 from vigmm.math.linalg import LOG_2PI, einsum
-from vigmm.math.special import log_gamma_gap
+from vigmm.math.special import digamma, gammaln, log_gamma_gap
 
 __all__ = [
     "Natural",
@@ -154,7 +154,8 @@ def kl_parts(q: NormalGammaParams, p: NormalGammaParams) -> tuple[Float[Array, "
     Gamma part, with g = `log_gamma_gap`: g(a) - a0 digamma(a) + log Gamma(a0) + a0 log(b/b0) + a b0/b.
     Normal part: (kappa0/kappa - 1 - log(kappa0/kappa))/2 + kappa0 E[lambda] (m - m0)^2 / 2 for every mean.
     """
-    gammas = log_gamma_gap(q.shape) - p.shape * digamma(q.shape) + gammaln(p.shape)
+    psi = digamma(q.shape)
+    gammas = log_gamma_gap(q.shape, psi) - p.shape * psi + gammaln(p.shape)
     rates = p.shape * (jnp.log(q.rate) - jnp.log(p.rate)) + q.shape * p.rate / q.rate
     ratio = (p.mean_precision / q.mean_precision)[:, None]
     shift = p.mean_precision[:, None] * share(q.shape / q.rate, q.loc) * (q.loc - p.loc) ** 2

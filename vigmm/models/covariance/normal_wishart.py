@@ -26,14 +26,14 @@ import math
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.scipy.special import digamma, gammaln, multigammaln, polygamma
+from jax.scipy.special import multigammaln, polygamma
 from jaxtyping import Array, Float, Int
 
 from vigmm.core.struct import state
 from vigmm.core.typing import PRNGKey
 from vigmm.math.gamma import log_gamma
 from vigmm.math.linalg import LOG_2PI, cholesky, einsum, log_diag_sum, outer, symmetric, tril_inverse
-from vigmm.math.special import log_gamma_gap, log_half_step
+from vigmm.math.special import digamma, gammaln, log_gamma_gap, log_half_step
 
 __all__ = [
     "Moments",
@@ -188,7 +188,8 @@ def kl_parts(q: NormalWishartParams, p: NormalWishartParams) -> tuple[Float[Arra
     num, dim = q.loc.shape
     inverse = tril_inverse(q.rate_factor)
     half_q, half_p = _half_dofs(q.dof, dim), _half_dofs(p.dof, dim)
-    gammas = jnp.sum(log_gamma_gap(half_q) - half_p * digamma(half_q) + gammaln(half_p), axis=-1)
+    psi = digamma(half_q)
+    gammas = jnp.sum(log_gamma_gap(half_q, psi) - half_p * psi + gammaln(half_p), axis=-1)
     trace = jnp.sum(einsum("kij,kjl->kil", inverse, p.rate_factor) ** 2, axis=(-2, -1))
     log_det = 2.0 * (log_diag_sum(q.rate_factor) - log_diag_sum(p.rate_factor))
     wishart = gammas - dim * (dim - 1) / 4 + 0.5 * q.dof * trace + 0.5 * p.dof * log_det
@@ -273,7 +274,8 @@ def entropy(nw: NormalWishartParams) -> Float[Array, ""]:
     log_diag = _expected_log_diag(nw)
     normal = 0.5 * dim * (jnp.log(nw.mean_precision) - LOG_2PI - 1.0) + spread(jnp.sum(log_diag, -1), num)
     constant = 0.25 * dim * (dim - 1) * (1.0 + math.log(math.pi)) + 0.5 * dim * (dim + 1) * math.log(2.0)
-    gammas = jnp.sum(log_gamma_gap(half) - 0.5 * (index + 1.0) * digamma(half), axis=-1)
+    psi = digamma(half)
+    gammas = jnp.sum(log_gamma_gap(half, psi) - 0.5 * (index + 1.0) * psi, axis=-1)
     wishart = gammas - constant + (dim + 1.0) * log_diag_sum(nw.rate_factor)
     return -(jnp.sum(normal) + jnp.sum(wishart + log_jacobian(log_diag)))
 

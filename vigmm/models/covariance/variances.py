@@ -14,13 +14,12 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-from jax.scipy.special import digamma
 from jaxtyping import Array, Float, Int
 
 from vigmm.core.struct import spec, state
 from vigmm.core.typing import PRNGKey
 from vigmm.math.features import Kind
-from vigmm.math.special import log_gamma_ratio
+from vigmm.math.special import digamma, log_gamma_ratio
 from vigmm.models.covariance import fisher
 from vigmm.models.covariance import normal_gamma as ng_math
 from vigmm.models.covariance.base import Hyper, Scales, StructurePosition
@@ -147,11 +146,16 @@ class Variances:
         rows = 1 if self.tied else num_components
         shape = np.full((rows, len(variance)), 0.5 * (hyper.dof - dim + 1.0))
         rate = np.repeat(0.5 * hyper.rate * variance[None], rows, axis=0)
+
+        def one(value: Any) -> Array:
+            # Converted on the host: on the device every shape would be a program to compile.
+            return jnp.asarray(np.asarray(value, dtype))
+
         return NormalGammaParams(
-            loc=jnp.asarray(np.repeat(hyper.loc[None], num_components, axis=0), dtype),
-            mean_precision=jnp.full((num_components,), hyper.mean_precision, dtype),
-            shape=jnp.asarray(shape, dtype),
-            rate=jnp.asarray(rate, dtype),
+            loc=one(np.repeat(hyper.loc[None], num_components, axis=0)),
+            mean_precision=one(np.full(num_components, hyper.mean_precision)),
+            shape=one(shape),
+            rate=one(rate),
         )
 
     def scaled(self, prior: NormalGammaParams, factor: Float[Array, ""]) -> NormalGammaParams:

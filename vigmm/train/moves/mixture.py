@@ -22,7 +22,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
-from vigmm.core.effort import pass_work, program
+from vigmm.core.effort import once, pass_work, program
 from vigmm.core.struct import state
 from vigmm.core.typing import Batch
 from vigmm.data.sampler import Rows
@@ -131,7 +131,7 @@ def _visit(model: Mixture, prior: Prior, slots: Slots, rows: Rows) -> tuple[Any,
     centre = posterior.components.loc
     log_lik, stats = passes.gather(model, theta, Batch(x=rows.x, weight=rows.weight), centre)
     terms = Conjugate().neg_kl(model, posterior, prior, slots.used)
-    return stats, centre, log_lik + jax.tree.reduce(jnp.add, terms)
+    return stats, centre, once(log_lik + jax.tree.reduce(jnp.add, terms))
 
 
 @state
@@ -209,9 +209,9 @@ def ascend(
         plain = _as_it_stands(model, prior, *before, stats, centre)
         far = _as_it_stands(model, prior, *before, beyond, centre)
         # A component that is emptying must not be taken below nothing.
-        sound = jnp.all(beyond.count >= _LEAST_LEFT * stats.count) & jnp.all(far.used == plain.used)
+        sound = once(jnp.all(beyond.count >= _LEAST_LEFT * stats.count) & jnp.all(far.used == plain.used))
         first = climb.done == 0
-        better = first | (elbo > climb.elbo)
+        better = once(first | (elbo > climb.elbo))
 
         def pick(yes: Any, no: Any) -> Any:
             return jax.tree.map(lambda a, b: jnp.where(better, a, b), yes, no)

@@ -22,8 +22,8 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
+import jax
 import jax.numpy as jnp
-import numpy as np
 
 from vigmm.core import rng
 from vigmm.core.typing import PRNGKey
@@ -94,13 +94,13 @@ def search(
     stages = moves.stages(data.x.shape[0])
     show.start(moves.rounds * len(stages), "search")
     # Whatever the start left empty is out of use.
-    counts = row_counts(params.components, prior_at(model.num_components))
+    counts = row_counts(*jax.device_get((params.components, prior_at(model.num_components))))
     roving = getattr(model.prior, "roving", None) if moves.spread else None
     if roving is not None:
         model = dataclasses.replace(model, prior=roving)
         params = dataclasses.replace(params, factor=factors.unseen(model, data.x.dtype))
     # A start that is not finite is in use, so that its bound says so.
-    slots = Slots(params=params, used=jnp.asarray(~(np.asarray(counts) <= EMPTY)))
+    slots = Slots(params=params, used=jnp.asarray(~(counts <= EMPTY)))
     least = model.weights.fewest(model.num_components)
     assert least is not None, "components that differ before data cannot be moved"
     stage: Stage | None = None
@@ -121,7 +121,7 @@ def search(
     show.finish()
     found, spread = final.params, 1.0
     if roving is not None and found.factor is not None:
-        spread = float(found.factor.mean)
+        spread = float(jax.device_get(found.factor).mean)
         found = dataclasses.replace(found, factor=None)
     return Found(
         params=found,

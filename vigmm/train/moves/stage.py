@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -197,7 +198,7 @@ class Stage:
     def _smallest(self, slots: Slots) -> float:
         """Rows of the K-th largest component."""
         prior = self._sized(slots.used.shape[0])[1]
-        counts = np.asarray(row_counts(slots.params.components, prior))
+        counts = row_counts(*jax.device_get((slots.params.components, prior)))
         return float(np.sort(counts)[::-1][self._most - 1]) if len(counts) >= self._most else 0.0
 
     def _halved(self, slots: Slots) -> Slots:

@@ -1,4 +1,4 @@
-"""A contest of restarts by successive halving, as one compiled program.
+"""A contest of restarts by successive halving, as two compiled programs: contenders are made, and compete.
 
 R contenders take equal numbers of stochastic natural-gradient steps on a subsample; the half with the better
 ELBO on all of the subsample goes on, R -> R/2 -> ... -> 1. All contenders that remain follow one schedule of
@@ -27,7 +27,7 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int
 
 from vigmm.core import rng
-from vigmm.core.effort import pass_work, program
+from vigmm.core.effort import once, pass_work, program
 from vigmm.core.struct import spec, state
 from vigmm.core.typing import Batch, PRNGKey
 from vigmm.data.sampler import Minibatch, Rows
@@ -139,7 +139,8 @@ def hold(
         data = Rows(x=sample.x, weight=sample.weight)
     lanes = num_lanes(contest, model.num_components, mesh.size if mesh else 1)
     prior, data, key = everywhere((prior, data, key), mesh)
-    held = _held(contest, seeding, model, prior, data, key, lanes=lanes, mesh=mesh)
+    sample, first = _made(contest, seeding, model, prior, data, key, lanes=lanes, mesh=mesh)
+    held = _held(contest, model, prior, sample, first, key, lanes=lanes, mesh=mesh)
     params, standing = on_host(held, mesh)
     weight = np.asarray(standing.weight, np.float64)
     labels, counted = np.asarray(standing.labels), weight > 0
@@ -161,15 +162,20 @@ def hold(
     )
 
 
-def _work(
+def _seeding_work(
     contest: Contest, seeding: Seeding, model: Mixture, prior: Prior, data: Rows, *_: Any, **__: Any
 ) -> float:
-    """Operations of a contest: partitions of the subsample, steps, and a look at all of it in every round."""
-    rows, (count, dim) = contest.rows, data.x.shape
+    """Operations of the partitions of the subsample."""
+    count, dim = data.x.shape
+    return pass_work((_SEEDING * contest.restarts * min(contest.rows, count), dim), model.num_components)
+
+
+def _contest_work(contest: Contest, model: Mixture, prior: Prior, sample: Batch, *_: Any, **__: Any) -> float:
+    """Operations of a contest: steps, and a look at all of the subsample in every round."""
+    count, dim = sample.x.shape
     turns = sum(rounds(contest.restarts))
     steps = turns * -(-contest.steps // len(rounds(contest.restarts)))
-    read = (_SEEDING * contest.restarts + turns) * min(rows, count) + steps * min(contest.batch_size, count)
-    return pass_work((read, dim), model.num_components)
+    return pass_work((turns * count + steps * min(contest.batch_size, count), dim), model.num_components)
 
 
 @functools.partial(jax.jit, static_argnames="contest")
@@ -177,8 +183,8 @@ def _picked(contest: Contest, data: Rows, key: PRNGKey) -> Batch:
     return Minibatch(contest.rows).pick(data, rng.stream(key, "subsample"), 0)
 
 
-@program(_work, static_argnames=("contest", "seeding", "model", "lanes", "mesh"))
-def _held(
+@program(_seeding_work, static_argnames=("contest", "seeding", "model", "lanes", "mesh"))
+def _made(
     contest: Contest,
     seeding: Seeding,
     model: Mixture,
@@ -188,19 +194,42 @@ def _held(
     *,
     lanes: int,
     mesh: Mesh | None,
-) -> tuple[ConjugateParams, Standing]:
-    """Contenders are made, and compete; the winner, in order of size, and the standing."""
+) -> tuple[Batch, ConjugateParams]:
+    """The subsample, and the contenders."""
 
-    def all_of_it(prior: Prior, data: Rows, key: PRNGKey) -> tuple[ConjugateParams, Standing]:
+    def all_of_it(prior: Prior, data: Rows, key: PRNGKey) -> tuple[Batch, ConjugateParams]:
         sample = _picked(contest, data, key)
         keys = jax.random.split(key, contest.restarts)
         make = functools.partial(seeding.contender, model, prior, sample)
-        first = _in_groups(make, keys, contest.restarts, lanes, mesh)
+        return sample, _in_groups(make, keys, contest.restarts, lanes, mesh)
+
+    return alike(all_of_it, mesh)(prior, data, key)
+
+
+# Not one program with `_made`: where both are little work, the whole of them may not be.
+@program(_contest_work, static_argnames=("contest", "model", "lanes", "mesh"))
+def _held(
+    contest: Contest,
+    model: Mixture,
+    prior: Prior,
+    sample: Batch,
+    first: ConjugateParams,
+    key: PRNGKey,
+    *,
+    lanes: int,
+    mesh: Mesh | None,
+) -> tuple[ConjugateParams, Standing]:
+    """The contenders compete; the winner, in order of size, and the standing."""
+
+    def all_of_it(
+        prior: Prior, sample: Batch, first: ConjugateParams, key: PRNGKey
+    ) -> tuple[ConjugateParams, Standing]:
+        keys = jax.random.split(key, contest.restarts)
         standing = compete(contest, model, prior, sample, first, keys, lanes=lanes, mesh=mesh)
         winner: ConjugateParams = jax.tree.map(lambda leaf: leaf[0], standing.params)
         return by_size(model, prior, winner), standing
 
-    return alike(all_of_it, mesh)(prior, data, key)
+    return alike(all_of_it, mesh)(prior, sample, first, key)
 
 
 def _side_by_side(f: Any, lanes: int, mesh: Mesh | None) -> Any:
@@ -266,7 +295,7 @@ def compete(
             # and would take longer to compile.
             rate = rule.rate_at(at, horizon)
             new = jax.tree.map(lambda p, g: p - rate.astype(p.dtype) * g, params, grads)
-            good = all_finite(new)
+            good = once(all_finite(new))
             return jax.tree.map(lambda a, b: jnp.where(good, a, b), new, params), None
 
         params, _ = lax.scan(body, params, jnp.arange(length, dtype=jnp.int32))
