@@ -2,7 +2,7 @@
 
 Tolerances are bounds of rounding, computed beside each value: a product of n terms is wrong by at most n + 1
 rounding errors of the sum of its terms' sizes, an error of a log density is a relative one of a share, and a
-plain sum adds one rounding error for each addition on the longest path. Products with ten bits of mantissa
+sum adds one rounding error for each plain addition on the longest path. Products with ten bits of mantissa
 would be wrong by 8,000 rounding errors a term.
 """
 
@@ -99,7 +99,7 @@ def test_log_norms_and_sums_are_those_of_double_precision(case):
     share = weight[None, :, None] * np.exp(joint - want[..., None])
     shifted = x[None, :, None] - centre[:, None]
     _, sizes = fused.tilings(case.rows, case.dim, case.draws, case.num)
-    path = 16 + sizes.length // 16 + -(-case.rows // sizes.length)
+    path = 16 + sizes.span * sizes.tile // 16 + -(-case.rows // sizes.length)
     loose = share * (np.where(used, wrong, 0.0) + norm_wrong[..., None] + (path + 8) * EPS)
     for found, powers in ((sums.count, ""), (sums.first, "i"), (sums.second, "ij")):
         operands = [shifted] * len(powers)

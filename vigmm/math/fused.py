@@ -12,7 +12,8 @@ components fit there, the second does everything by itself. Device memory holds 
 of each range, of which there are as many as keep the processors busy; the compiler of the caller adds them
 up, so that the result is the same in every run.
 
-Products are exact in float32. On a CPU the kernels are interpreted, which is slow: that is for tests.
+Products are exact in float32, and long sums are compensated. On a CPU the kernels are interpreted, which is
+slow: that is for tests.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ from vigmm.core.typing import Batch
 from vigmm.math import fused_bodies as bodies
 from vigmm.math.fused_bodies import Tiling
 
-__all__ = ["MOST_COLUMNS", "Forms", "Sums", "log_norms", "most_rows", "sums", "tilings"]
+__all__ = ["MOST_COLUMNS", "Forms", "Sums", "log_norms", "sums", "tilings"]
 
 MOST_COLUMNS = 128
 """With more, the second moment of one component does not fit into the registers of a processor."""
@@ -43,9 +44,9 @@ MOST_COLUMNS = 128
 _LEAST = 16
 # Rows at a time of the kernel of log norms.
 _NORM_TILE = 128
-# Programs of a kernel: a few for each of the hundred-odd processors of a large GPU. Tiles for each: enough to
-# be worth its while, and so few that a plain sum of them is as exact as a matrix product.
-_PROGRAMS, _LEAST_TILES, _MOST_TILES = 1024, 16, 512
+# Programs of a kernel: a few for each of the hundred-odd processors of a large GPU; tiles that are worth one;
+# tiles whose plain sum is as exact as a matrix product of as many rows.
+_PROGRAMS, _LEAST_TILES, _SPAN = 1024, 16, 64
 _STAGES = 3
 
 
@@ -78,30 +79,18 @@ def tilings(rows: int, dim: int, draws: int, components: int) -> tuple[Tiling, T
     padded = max(_LEAST, 1 << (dim - 1).bit_length())
     group = min(components, max(64 // padded, 1))
     tile = 64 if padded > 32 else 32
-    tiles = max(-(-rows // (_ranges(draws, components, group) * tile)), _LEAST_TILES)
+    ranges = max(_PROGRAMS // (draws * -(-components // group)), 1)
+    tiles = max(-(-rows // (ranges * tile)), _LEAST_TILES)
+    turns = -(-tiles // _SPAN)
+    span = -(-tiles // turns)
     norms = Tiling(
         rows=rows, dim=dim, padded=padded, chunk=max(_LEAST, padded // 2),
-        tile=_NORM_TILE, length=_NORM_TILE, group=components, warps=4,
+        tile=_NORM_TILE, span=1, length=_NORM_TILE, group=components, warps=4,
     )  # fmt: skip
     warps = max(padded**2 // 2048, 1)
-    sums = replace(norms, tile=tile, length=tiles * tile, group=group, warps=warps, whole=group == components)
+    length, whole = turns * span * tile, group == components
+    sums = replace(norms, tile=tile, span=span, length=length, group=group, warps=warps, whole=whole)
     return norms, sums
-
-
-def most_rows(dim: int, draws: int, components: int) -> int:
-    """Rows that one call should be given: beyond them, plain sums in a program would lose digits.
-
-    Example:
-        >>> most_rows(16, 1, 64), most_rows(128, 1, 512)
-        (1048576, 65536)
-    """
-    _, sizes = tilings(1, dim, draws, components)
-    return _ranges(draws, components, sizes.group) * _MOST_TILES * sizes.tile
-
-
-def _ranges(draws: int, components: int, group: int) -> int:
-    """Parts of the rows, so that there are programs enough."""
-    return max(_PROGRAMS // (draws * -(-components // group)), 1)
 
 
 def log_norms(forms: Forms, x: Float[Array, "B D"]) -> Float[Array, "S B"]:

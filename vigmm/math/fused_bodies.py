@@ -39,7 +39,8 @@ class Tiling:
         padded: columns of the whiteners, a power of two.
         chunk: columns that are worked on at once.
         tile: rows that are worked on at once.
-        length: rows that one program reads, a multiple of `tile`.
+        span: tiles that are added up before they are added to the total.
+        length: rows that one program reads, a multiple of `tile` times `span`.
         group: components that one program works on.
         warps: of 32 threads, that share its work.
         whole: whether the group is all components, whose log norms are made on the way.
@@ -50,6 +51,7 @@ class Tiling:
     padded: int
     chunk: int
     tile: int
+    span: int
     length: int
     group: int
     warps: int
@@ -92,10 +94,21 @@ def moments(
     norm, count, first, second = (others[3], *others[:3]) if sizes.whole else others
     last = sizes.rows - 1 - pl.program_id(2) * sizes.length
 
-    def one(at: Any, total: Any) -> Any:
-        return _tile(sizes, x, weight, norm, (level, whitener, offset, centre), at, last, total)
+    def some(turn: Any, carry: tuple[Any, Any]) -> tuple[Any, Any]:
+        total, excess = carry
 
-    total = lax.fori_loop(*_range(sizes.length // sizes.tile), one, _zero(sizes))
+        def one(place: Any, sums: Any) -> Any:
+            at = turn * sizes.span + place
+            return _tile(sizes, x, weight, norm, (level, whitener, offset, centre), at, last, sums)
+
+        made = lax.fori_loop(*_range(sizes.span), one, _zero(sizes))
+        # What this addition rounds off is carried to the next (`vigmm.math.tiles`).
+        term = jax.tree.map(jnp.subtract, made, excess)
+        new = jax.tree.map(jnp.add, total, term)
+        return new, jax.tree.map(lambda new, total, term: (new - total) - term, new, total, term)
+
+    turns = sizes.length // (sizes.span * sizes.tile)
+    total, _ = lax.fori_loop(*_range(turns), some, (_zero(sizes), _zero(sizes)))
     for k, (n, linear, squares) in enumerate(total):
         count[k] = n
         for i, values in enumerate(linear):

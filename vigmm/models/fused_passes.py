@@ -20,12 +20,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from vigmm.core.axes import sum_of_shares
 from vigmm.core.errors import SpecError
 from vigmm.core.typing import Batch
 from vigmm.math import fused
 from vigmm.math.fused import Forms, Sums
 from vigmm.math.linalg import einsum
-from vigmm.math.tiles import tiled_sum
 from vigmm.models.covariance import Triangular
 from vigmm.models.mixture import Components, Mixture
 
@@ -53,12 +53,8 @@ def log_lik(model: Mixture, theta: Components, batch: Batch) -> Float[Array, " S
     Raises:
         SpecError: for rows that the kernels are not made for.
     """
-    forms = _forms(model, theta, batch)
-
-    def one(piece: Batch) -> Float[Array, " S"]:
-        return jnp.sum(piece.weight[None] * fused.log_norms(forms, piece.x), axis=1)
-
-    found: Array = tiled_sum(one, batch, _wave(model, theta, batch))
+    log_norm = fused.log_norms(_forms(model, theta, batch), batch.x)
+    found: Array = sum_of_shares(jnp.sum(batch.weight[None] * log_norm, axis=1))
     return found
 
 
@@ -93,14 +89,8 @@ def _sums(
     model: Mixture, theta: Components, centre: Float[Array, "S K D"], batch: Batch
 ) -> tuple[Float[Array, " S"], Sums]:
     """Value and moments about `centre`, of the rows of all devices."""
-    forms = _forms(model, theta, batch)
-
-    def one(piece: Batch) -> tuple[Array, Sums]:
-        log_norm, sums = fused.sums(forms, centre, piece)
-        return jnp.sum(piece.weight[None] * log_norm, axis=1), sums
-
-    found: tuple[Array, Sums] = tiled_sum(one, batch, _wave(model, theta, batch))
-    return found
+    log_norm, sums = fused.sums(_forms(model, theta, batch), centre, batch)
+    return sum_of_shares((jnp.sum(batch.weight[None] * log_norm, axis=1), sums))
 
 
 def _forms(model: Mixture, theta: Components, batch: Batch) -> Forms:
@@ -125,11 +115,3 @@ def _level(model: Mixture, theta: Components) -> Float[Array, "S K"]:
         return theta.log_weights + model.likelihood.log_density(log_det, nothing, theta.own, dim)[0]
 
     return jax.vmap(one)(theta)
-
-
-def _wave(model: Mixture, theta: Components, batch: Batch) -> int:
-    """Rows of one call, so that calls are nearly equal and, since two make a turn, an even number."""
-    rows, dim = batch.x.shape
-    most = fused.most_rows(dim, theta.log_weights.shape[0], model.num_components)
-    turns = -(-rows // (2 * most))
-    return rows if rows <= most else -(-rows // (2 * turns))
