@@ -47,7 +47,7 @@ def kernels(program: ClosedJaxpr) -> dict[Key, Kernel]:
             math.prod(_size(side) for side in block.block_shape) * block.array_aval.dtype.itemsize
             for block in grid.block_mappings
         )
-        key = (call.params["name"], tuple(tuple(out.aval.shape) for out in call.outvars))
+        key = (call.params["name"], tuple(map(_shape, call.outvars)))
         found[key] = Kernel(bytes=programs * moved, flops=programs * _flops(call.params["jaxpr"]))
     return found
 
@@ -69,8 +69,10 @@ def _calls(program: Jaxpr) -> Iterator[Any]:
 def _inside(one: Any) -> Iterator[Jaxpr]:
     for value in one.params.values():
         for part in value if isinstance(value, tuple | list) else (value,):
-            if hasattr(part, "eqns"):
-                yield getattr(part, "jaxpr", part)
+            if isinstance(part, ClosedJaxpr):
+                yield part.jaxpr
+            elif isinstance(part, Jaxpr):
+                yield part
 
 
 def _flops(program: Jaxpr) -> int:
@@ -79,11 +81,15 @@ def _flops(program: Jaxpr) -> int:
         name = one.primitive.name
         if name == "dot_general":
             ((axes, _), _) = one.params["dimension_numbers"]
-            left = one.invars[0].aval.shape
-            total += 2 * math.prod(one.outvars[0].aval.shape) * math.prod(left[axis] for axis in axes)
+            left, out = (_shape(value) for value in (one.invars[0], one.outvars[0]))
+            total += 2 * math.prod(out) * math.prod(left[axis] for axis in axes)
             continue
         inner = sum(map(_flops, _inside(one)))
         if inner and name in ("while", "cond"):
             raise ValueError(f"a {name} in a kernel: how often its products run is not known")
         total += inner * (one.params["length"] if name == "scan" else 1)
     return total
+
+
+def _shape(value: Any) -> tuple[int, ...]:
+    return tuple(value.aval.shape)

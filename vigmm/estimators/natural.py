@@ -63,8 +63,8 @@ class Natural:
         passes.check(model, self.kernel)
 
     def final(self) -> Natural:
-        """Itself, all components looked at."""
-        return dataclasses.replace(self, candidates=None)
+        """Itself, all components looked at, by what is right in double precision too."""
+        return dataclasses.replace(self, candidates=None, kernel="xla")
 
     def value(
         self,

@@ -75,7 +75,7 @@ class Pathwise:
 
     def final(self) -> Pathwise:
         """The same bound with -log q for the entropy, whose noise cancels near the optimum."""
-        return Pathwise(num_samples=1, entropy="sampled", tile=self.tile, kernel=self.kernel)
+        return Pathwise(num_samples=1, entropy="sampled", tile=self.tile)
 
     def _value(
         self,
