@@ -38,8 +38,12 @@ class Kernel:
 
 
 def kernels(program: ClosedJaxpr) -> dict[Key, Kernel]:
-    """Every kernel that a traced program calls, but for those that are to be interpreted."""
-    found = {}
+    """Every kernel that a traced program calls, but for those that are to be interpreted.
+
+    Raises:
+        ValueError: if two cannot be told apart, or how often a product runs is not known.
+    """
+    found: dict[Key, Kernel] = {}
     for call in _calls(program.jaxpr):
         grid = call.params["grid_mapping"]
         programs = math.prod(grid.grid)
@@ -48,7 +52,9 @@ def kernels(program: ClosedJaxpr) -> dict[Key, Kernel]:
             for block in grid.block_mappings
         )
         key = (call.params["name"], tuple(map(_shape, call.outvars)))
-        found[key] = Kernel(bytes=programs * moved, flops=programs * _flops(call.params["jaxpr"]))
+        made = Kernel(bytes=programs * moved, flops=programs * _flops(call.params["jaxpr"]))
+        if found.setdefault(key, made) != made:
+            raise ValueError(f"two kernels {key}")
     return found
 
 

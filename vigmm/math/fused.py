@@ -74,7 +74,7 @@ def tilings(rows: int, dim: int, draws: int, components: int) -> tuple[Tiling, T
     Example:
         >>> norms, sums = tilings(100_000, 10, 1, 100)
         >>> norms.padded, norms.tile, sums.group, sums.length, sums.whole
-        (16, 128, 16, 1024, False)
+        (16, 128, 4, 2560, False)
     """
     padded = max(_LEAST, 1 << (dim - 1).bit_length())
     group = min(components, max(64 // padded, 1))
