@@ -6,12 +6,14 @@ import jax
 import jax.numpy as jnp
 import pytest
 from jax import lax
+from jax.experimental import pallas as pl
 
 from benchmarks.compile_only import judge, plan, plugins
 from benchmarks.compile_only.__main__ import compile_cells
 from benchmarks.compile_only.cells import Cell
 from benchmarks.compile_only.counting import Collective, count
 from benchmarks.compile_only.hlo import parse, shapes_of
+from benchmarks.compile_only.kernels import Kernel, kernels
 from benchmarks.compile_only.report import text
 from benchmarks.compile_only.targets import TARGETS
 from benchmarks.environments import default_cache
@@ -154,6 +156,65 @@ def test_a_program_of_this_machine_is_read():
     assert found.bytes >= 4 * (5 * 32 * 16 + 16 * 8 + 32 * 8)
 
 
+def by_hand(x, w, *, interpret=False):
+    """For each of four tiles of 16 rows: three times its product with w."""
+
+    def body(x, w, out):
+        def add(_, total):
+            return total + lax.dot(x[...], w[...])
+
+        out[...] = lax.fori_loop(0, 3, add, jnp.zeros((16, 32), jnp.float32))
+
+    return pl.pallas_call(
+        body,
+        grid=(4,),
+        in_specs=[
+            pl.BlockSpec((16, 64), lambda i: (i, 0)),
+            pl.BlockSpec((None, 64, 32), lambda i: (0, 0, 0)),
+        ],
+        out_specs=pl.BlockSpec((16, 32), lambda i: (i, 0)),
+        out_shape=jax.ShapeDtypeStruct((64, 32), jnp.float32),
+        interpret=interpret,
+        name="by_hand",
+    )(x, w)
+
+
+def test_a_kernel_written_by_hand_is_counted_by_its_grid_its_blocks_and_its_loops():
+    x, w = jnp.ones((64, 64)), jnp.ones((1, 64, 32))
+
+    def program(x, w):
+        first = lax.cond(x[0, 0] > 0, by_hand, lambda x, w: jnp.zeros((64, 32)), x, w)
+        return first + by_hand(x, w, interpret=True)
+
+    found = kernels(jax.make_jaxpr(program)(x, w))
+    moved, flops = 4 * 4 * (16 * 64 + 64 * 32 + 16 * 32), 4 * 3 * 2 * 16 * 64 * 32
+    assert found == {("by_hand", ((64, 32),)): Kernel(bytes=moved, flops=flops)}
+    text = """ENTRY %main (x: f32[64,64], w: f32[1,64,32]) -> f32[64,32] {
+  %x = f32[64,64]{1,0} parameter(0)
+  %w = f32[1,64,32]{2,1,0} parameter(1)
+  ROOT %c = f32[64,32]{1,0} custom-call(%x, %w), custom_call_target="__gpu$xla.gpu.triton", metadata={op_name="jit(f)/NAME/pallas_call"}, backend_config={ir = "ML(i}R"}
+}
+"""  # noqa: E501
+    counted = count(parse(text.replace("NAME", "by_hand")), written=found)
+    assert (counted.bytes, counted.flops, counted.kernels) == (moved, flops, 1)
+    with pytest.raises(KeyError, match="unknown"):
+        count(parse(text.replace("NAME", "unknown")), written=found)
+
+
+def test_a_product_in_a_loop_of_unknown_length_is_not_guessed():
+    def body(x, out):
+        def add(carry):
+            turn, total = carry
+            return turn + 1, total + lax.dot(x[...], x[...])
+
+        start = (jnp.int32(0), jnp.zeros((16, 16), jnp.float32))
+        out[...] = lax.while_loop(lambda carry: carry[1][0, 0] < 9.0, add, start)[1]
+
+    call = pl.pallas_call(body, out_shape=jax.ShapeDtypeStruct((16, 16), jnp.float32), name="endless")
+    with pytest.raises(ValueError, match="a while in a kernel"):
+        kernels(jax.make_jaxpr(call)(jnp.ones((16, 16))))
+
+
 def record(batch=1_000_000, devices=1, temporary=10, collectives=(), **changes):
     cell = {"target": "h100", "method": "natural", "dim": 16, "components": 16, "rows": batch, "batch": batch,
             "devices": devices, "placement": "auto", "tile": None}  # fmt: skip
@@ -244,3 +305,21 @@ def test_the_step_compiles_for_a_device_that_is_not_there(name):
     # Each device has a quarter of the rows, and what is done once per component besides.
     assert shared["flops"] == pytest.approx(alone["flops"] / 4, rel=0.01)
     assert alone["bytes"] >= alone["floor"]["bytes"]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_kernels_written_by_hand_compile_for_a_gpu_and_move_less():
+    target = TARGETS["h100"]
+    python = plugins.find(target.plugin, default_cache())
+    if python is None:
+        pytest.skip("needs the cuda compiler plugin: python -m benchmarks.compile_only --quick")
+    rows = 100_000
+    cells = [Cell("h100", method, 64, 64, rows, rows) for method in ("natural", "fused")]
+    plain, fused = (records[-1] for records in compile_cells(target, cells, python))
+    assert "error" not in fused
+    assert fused["seconds"] < 0.5 * plain["seconds"]
+    assert not judge.memory_bound(fused)
+    assert {one["what"].split("/")[-2] for one in fused["largest"][:2]} == {"moments", "log_norms"}
+    # Nothing of the size of the logits.
+    assert fused["memory"]["temporary"] < 4 * rows * 64

@@ -178,7 +178,7 @@ def test_importing_everything_changes_no_setting_and_starts_no_device():
         import importlib, json, os, pkgutil, warnings
         import jax
         # Third parties that the package builds on are not under test.
-        import chex, numpyro, optax, sklearn.mixture
+        import chex, jax.experimental.pallas.triton, numpyro, optax, sklearn.mixture
         before, environment, filters = dict(jax.config.values), dict(os.environ), list(warnings.filters)
         import vigmm
         names = [m.name for m in pkgutil.walk_packages(vigmm.__path__, "vigmm.") if "__main__" not in m.name]

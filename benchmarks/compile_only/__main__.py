@@ -1,6 +1,6 @@
 """Compile, count, judge and write the results.
 
-    python -m benchmarks.compile_only            # every cell: about 10 minutes for H100, 40 for TPU v5e
+    python -m benchmarks.compile_only            # every cell: about 20 minutes for H100, 40 for TPU v5e
     python -m benchmarks.compile_only --quick    # a few cells; the results are printed and not kept
 
 The first run installs the compiler plugins with pip, each into an environment of its own in the cache folder.

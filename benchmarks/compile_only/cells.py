@@ -32,6 +32,7 @@ __all__ = ["METHODS", "Cell", "Floor", "Problem", "build", "shape"]
 
 METHODS: dict[str, tuple[Any, Any, str]] = {
     "natural": (Conjugate, Natural, "robbins_monro"),
+    "fused": (Conjugate, functools.partial(Natural, kernel="pallas"), "robbins_monro"),
     "meanfield": (MeanField, Pathwise, "adam"),
     "blocks": (Blocks, Pathwise, "adam"),
 }

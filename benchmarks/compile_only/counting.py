@@ -7,7 +7,8 @@ a fusion nothing is moved. So with n(i) the number of times instruction i runs,
 
 where a slice counts for what it takes, an update in place for what it changes, and an array that the compiler
 put into on-chip memory for nothing. Arithmetic is that of matrix products alone, 2 per multiply-add. A
-processor with a cache may find in it what (1) counts as read: (1) bounds the traffic from above.
+processor with a cache may find in it what (1) counts as read: (1) bounds the traffic from above. Kernels that
+were written by hand are counted by what they say of themselves (`kernels.py`).
 """
 
 from __future__ import annotations
@@ -15,11 +16,12 @@ from __future__ import annotations
 import itertools
 import math
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from benchmarks.compile_only.hlo import Computation, Instruction, Module, Shape
+from benchmarks.compile_only.kernels import TARGET, Kernel, Key
 
 __all__ = ["Collective", "Counts", "count"]
 
@@ -61,7 +63,11 @@ class Counts:
 
 
 def count(
-    module: Module, *, on_chip: Callable[[int], bool] = lambda space: False, least: bool = False
+    module: Module,
+    *,
+    on_chip: Callable[[int], bool] = lambda space: False,
+    least: bool = False,
+    written: Mapping[Key, Kernel] | None = None,
 ) -> Counts:
     """Equation (1) and its companions.
 
@@ -69,8 +75,12 @@ def count(
         module: the optimised program.
         on_chip: whether a memory space is on the chip, so that moving to and from it is not counted.
         least: of a conditional's branches count the one with the least arithmetic and traffic, else the most.
+        written: the kernels in it that were written by hand.
+
+    Raises:
+        KeyError: if the program calls a kernel that is not among them.
     """
-    counter = _Counter(module, on_chip, least)
+    counter = _Counter(module, on_chip, least, written or {})
     scheduled = list(counter.scheduled(module.entry, 1))
     runs = tuple((n, counter.moved(where, one), counter.flops(where, one)) for where, one, n in scheduled)
     collectives = {
@@ -109,8 +119,15 @@ def _result(one: Instruction) -> int:
 
 
 class _Counter:
-    def __init__(self, module: Module, on_chip: Callable[[int], bool], least: bool) -> None:
+    def __init__(
+        self,
+        module: Module,
+        on_chip: Callable[[int], bool],
+        least: bool,
+        written: Mapping[Key, Kernel],
+    ) -> None:
         self._module = module
+        self._kernels = written
         self._choose: Callable[..., Any] = min if least else max
         self._on_chip = on_chip
 
@@ -154,6 +171,8 @@ class _Counter:
         target = one.attribute(r'custom_call_target="([^"]*)"') or ""
         if target == "AllocateBuffer":
             return 0
+        if target == TARGET:
+            return self._written_kernel(one).bytes
         reads = [(where.by_name[name], name) for name in dict.fromkeys(one.operands)]
         if one.opcode == "fusion":
             inner = self._called(one, "calls")
@@ -239,7 +258,11 @@ class _Counter:
         ):
             left = where.by_name[one.operands[0]].shapes[0]
             return _dot(one, left, r'"lhs_contracting_dimensions":\[([\d",]*)\]')
-        return 0
+        return self._written_kernel(one).flops if target == TARGET else 0
+
+    def _written_kernel(self, one: Instruction) -> Kernel:
+        path = _path(one).split("/")
+        return self._kernels[path[-2], tuple(shape.dims for shape in one.shapes)]
 
 
 def _slice_bytes(one: Instruction) -> int:

@@ -62,3 +62,7 @@ def _all(target: str) -> Iterator[Cell]:
             width = {"whitened": num * dim, "full": dim * dim + num, "packed": dim * (dim + 1) // 2 + num}
             fit = max(2**24 // width[form], 1_024)
             yield Cell(target, form, dim, num, MANY, MANY, tile=1 << (fit.bit_length() - 1))
+    if target == "h100":  # `natural` by the engine's own kernels, which are for GPUs
+        for (dim, num), batch in itertools.product(every, BATCHES):
+            yield Cell(target, "fused", dim, num, batch, batch)
+        yield Cell(target, "fused", 64, 64, MANY, MANY, 4, "shared")

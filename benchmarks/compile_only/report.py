@@ -20,7 +20,9 @@ was run. *temp* is the compiler's working memory beside arguments and results. *
 from the optimised program (`counting.py`) for one device, as multiples of the floor (`cells.Floor`: each row
 and parameter read once, the new state written once; two products with the distinct monomials of a row). Bytes
 are those that kernels ask for: a cache may answer some of them, so they bound the traffic from above; on the
-TPU what the compiler put into vector memory counts for nothing. *roofline* adds the kernels one after the
+TPU what the compiler put into vector memory counts for nothing. A kernel that was written by hand (`fused`:
+`natural` with `kernel="pallas"`) is counted by its grid and its blocks (`kernels.py`), and its text is
+compiled by XLA with the rest of the step. *roofline* adds the kernels one after the
 other, each as slow as its arithmetic or its bytes; *floor* is that of one kernel that does the floor; *gain*
 is roofline over one kernel with the program's own arithmetic that keeps on the chip what it makes of a row;
 *compiler* is the TPU compiler's own estimate, its cycles at 1.5 GHz; *kernels* are started in a step. Where

@@ -15,6 +15,7 @@ from benchmarks.compile_only import cells, forms
 from benchmarks.compile_only.cells import Cell
 from benchmarks.compile_only.counting import Counts, count
 from benchmarks.compile_only.hlo import parse
+from benchmarks.compile_only.kernels import kernels
 from benchmarks.compile_only.targets import TARGETS, Target
 
 __all__ = ["main", "measure"]
@@ -30,11 +31,13 @@ def measure(cell: Cell) -> list[dict[str, Any]]:
     build = forms.build if cell.method in forms.FORMS else cells.build
     problem = build(cell, target.devices(cell.devices))
     begun = time.perf_counter()
-    compiled = problem.function.lower(*problem.arguments).compile()
+    traced = problem.function.trace(*problem.arguments)
+    compiled = traced.lower().compile()
     seconds = time.perf_counter() - begun
     memory = compiled.memory_analysis()
     module = parse(compiled.as_text())
-    least, most = (count(module, on_chip=target.on_chip, least=one) for one in (True, False))
+    written = kernels(traced.jaxpr)
+    least, most = (count(module, on_chip=target.on_chip, least=one, written=written) for one in (True, False))
     common = {
         "compile_seconds": round(seconds, 2),
         "memory": {

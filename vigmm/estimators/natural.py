@@ -25,6 +25,7 @@ from vigmm.estimators.base import Estimate
 from vigmm.families import Conjugate, Family
 from vigmm.families.conjugate import ConjugateParams
 from vigmm.models import Mixture, Prior, passes
+from vigmm.models.passes import Kernel
 from vigmm.models.truncated import gather_few
 
 __all__ = ["Natural"]
@@ -38,10 +39,13 @@ class Natural:
         tile: rows processed at a time; ``None`` chooses from the cache size.
         candidates: for hundreds of components or more: look at only so many for each row. The bound is then
             that of a q restricted to them, a lower one. ``None`` looks at all.
+        kernel: ``xla``, or ``pallas`` for fused kernels on a GPU: Gaussians with covariance matrices, in
+            float32, of at most 128 columns; `tile` says nothing to them.
     """
 
     tile: int | None = None
     candidates: int | None = None
+    kernel: Kernel = "xla"
 
     default_optimizer: ClassVar[tuple[str, str]] = ("robbins_monro", "sgd")
     full_batch: ClassVar[bool] = False
@@ -50,14 +54,17 @@ class Natural:
     def __post_init__(self) -> None:
         require(self.tile is None or self.tile >= 1, "tile", ">= 1", self.tile)
         require(self.candidates is None or self.candidates >= 2, "candidates", ">= 2", self.candidates)
+        able = self.candidates is None or self.kernel == "xla"
+        require(able, "kernel", "'xla' with candidates", self.kernel)
 
     def check(self, model: Mixture, family: Family) -> None:
-        """Refuse families without natural parameters."""
+        """Refuse families without natural parameters, and kernels that do not know the model."""
         _conjugate(family)
+        passes.check(model, self.kernel)
 
     def final(self) -> Natural:
-        """Itself, all components looked at."""
-        return dataclasses.replace(self, candidates=None)
+        """Itself, all components looked at, by what is right in double precision too."""
+        return dataclasses.replace(self, candidates=None, kernel="xla")
 
     def value(
         self,
@@ -73,7 +80,7 @@ class Natural:
         posterior = family.posterior(model, params)
         theta = family.expected(model, posterior)
         many = jax.tree.map(lambda leaf: leaf[None], theta)
-        log_lik = passes.log_lik(model, many, batch, tile=self.tile)[0]
+        log_lik = passes.log_lik(model, many, batch, tile=self.tile, kernel=self.kernel)[0]
         return {"log_lik": log_lik, **family.neg_kl(model, posterior, prior)}
 
     def estimate(
@@ -94,7 +101,7 @@ class Natural:
         theta = family.expected(model, posterior)
         centre = params.components.centre
         if self.candidates is None or self.candidates >= model.num_components:
-            log_lik, stats = passes.gather(model, theta, batch, centre, tile=self.tile)
+            log_lik, stats = passes.gather(model, theta, batch, centre, tile=self.tile, kernel=self.kernel)
         else:
             log_lik, stats = gather_few(model, theta, batch, centre, self.candidates)
         target = family.target(model, prior, params, stats.count, stats)

@@ -26,7 +26,8 @@ from vigmm.estimators.base import Estimate
 from vigmm.estimators.noise import Noise
 from vigmm.estimators.sampling import differentiable, log_densities, push
 from vigmm.families import ClosedEntropy, Family
-from vigmm.models import Mixture, Prior
+from vigmm.models import Mixture, Prior, passes
+from vigmm.models.passes import Kernel
 
 __all__ = ["Pathwise"]
 
@@ -44,12 +45,15 @@ class Pathwise:
         noise: ``iid``, ``antithetic`` (mirrored pairs; far from the optimum) or ``qmc`` (randomly shifted
             Sobol points).
         tile: rows processed at a time; ``None`` chooses from the cache size.
+        kernel: ``xla``, or ``pallas`` for fused kernels on a GPU: Gaussians with covariance matrices, in
+            float32, of at most 128 columns; `tile` says nothing to them.
     """
 
     num_samples: int = 1
     entropy: Literal["closed", "sampled", "stl"] | None = None
     noise: Noise = "iid"
     tile: int | None = None
+    kernel: Kernel = "xla"
 
     default_optimizer: ClassVar[tuple[str, str]] = ("adam", "adam")
     full_batch: ClassVar[bool] = False
@@ -63,8 +67,9 @@ class Pathwise:
         noises.check(self.noise, self.num_samples)
 
     def check(self, model: Mixture, family: Family) -> None:
-        """Refuse families whose draws cannot be differentiated, and entropies without a closed form."""
+        """Refuse draws that cannot be differentiated, entropies without a closed form, unknowing kernels."""
         differentiable(model, family, self.noise)
+        passes.check(model, self.kernel)
         has = self.entropy != "closed" or isinstance(family, ClosedEntropy)
         require(has, "entropy", "'sampled' or 'stl' for a family without a closed form", self.entropy)
 
@@ -85,7 +90,7 @@ class Pathwise:
         if self.entropy == "stl":
             fixed = jax.lax.stop_gradient(params)
             log_q = jax.vmap(lambda one: family.log_prob(model, fixed, one))(u)
-        found = log_densities(model, u, log_q, prior, batch, self.tile)
+        found = log_densities(model, u, log_q, prior, batch, self.tile, kernel=self.kernel)
         terms = {"log_lik": jnp.mean(found.log_lik), "log_prior": jnp.mean(found.log_prior)}
         if self.entropy in (None, "closed") and isinstance(family, ClosedEntropy):
             terms["entropy"] = family.entropy(model, params)

@@ -14,6 +14,7 @@ from vigmm.estimators import noise as noises
 from vigmm.estimators.noise import Noise
 from vigmm.families import Family, Implicit, Reparameterised
 from vigmm.models import Mixture, Position, Prior, passes
+from vigmm.models.passes import Kernel
 
 __all__ = ["LogDensities", "differentiable", "log_densities", "push"]
 
@@ -63,10 +64,17 @@ def push(
 
 
 def log_densities(
-    model: Mixture, u: Position, log_q: Float[Array, " S"], prior: Prior, batch: Batch, tile: int | None
+    model: Mixture,
+    u: Position,
+    log_q: Float[Array, " S"],
+    prior: Prior,
+    batch: Batch,
+    tile: int | None,
+    *,
+    kernel: Kernel = "xla",
 ) -> LogDensities:
     """Log densities at S positions; rows are read tile by tile."""
     theta = jax.vmap(lambda u: model.constrain(prior, u))(u)
     log_prior = jax.vmap(lambda u: model.log_prior(prior, u))(u)
-    log_lik = passes.log_lik(model, theta, batch, tile=tile)
+    log_lik = passes.log_lik(model, theta, batch, tile=tile, kernel=kernel)
     return LogDensities(log_lik=log_lik, log_prior=log_prior, log_q=log_q)

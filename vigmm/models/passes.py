@@ -9,13 +9,16 @@ direction. Which of the two is right is asked anew at every pass.
 Log densities come from whitened rows, whose rounding is harmless, or for variances without correlations from
 the same features. There `roughness` is the error in nats of the log density of a row, which the rows of a
 component share where it is the slopes that are rounded: it must not show in the bound of all rows.
+
+All that is the work of XLA's compiler. For a GPU there are kernels that keep on the chip what is made of a
+row (`vigmm.math.fused`), for those who ask for them: `Kernel`.
 """
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any, Literal, TypeAlias, cast
 
 import jax
 import jax.numpy as jnp
@@ -23,6 +26,7 @@ from jax import lax
 from jaxtyping import Array, Float, Int
 
 from vigmm.core.axes import num_shares, sum_of_shares
+from vigmm.core.struct import require
 from vigmm.core.typing import Batch
 from vigmm.math.features import Joint, sweep
 from vigmm.math.linalg import einsum
@@ -31,7 +35,10 @@ from vigmm.math.tiles import choose_tile, tiled_sum, tiled_value
 from vigmm.models.covariance import Quadratic
 from vigmm.models.mixture import Components, Mixture
 
-__all__ = ["gather", "log_lik"]
+__all__ = ["Kernel", "check", "gather", "log_lik"]
+
+Kernel: TypeAlias = Literal["xla", "pallas"]
+"""What makes a pass: XLA's compiler, or kernels of our own for GPUs."""
 
 # Relative error of a variance that is harmless: n rows lose n/4 times its square, in nats.
 _HARMLESS = 1e-3
@@ -43,8 +50,36 @@ _SLOPED = (False, True)
 _LEAST_COLUMNS = 3
 
 
+def check(model: Mixture, kernel: Kernel) -> None:
+    """Refuse kernels for a model that they are not made for.
+
+    Raises:
+        SpecError: with the reason.
+    """
+    require(kernel in ("xla", "pallas"), "kernel", "'xla' or 'pallas'", kernel)
+    why = None if kernel == "xla" else _unfit(model)
+    require(why is None, "kernel", f"'xla' for {why}", kernel)
+
+
+def _unfit(model: Mixture) -> str | None:
+    """Why rows of this model are not whitened and summed as the kernels do it, or None."""
+    if not isinstance(model, Mixture):  # a NumPyro program, of which nothing is known
+        return "a model that is not a mixture of covariance matrices"
+    likelihood = None if model.likelihood.refusal() is None else "components that are not Gaussian"
+    noise = None if model.noise is None else "a noise component"
+    missing = "missing values" if model.missing else None
+    structure = None if hasattr(model.structure, "gathered") else "a covariance without whiteners"
+    return likelihood or noise or missing or structure
+
+
 def gather(
-    model: Mixture, theta: Components, batch: Batch, centre: Float[Array, "K D"], *, tile: int | None = None
+    model: Mixture,
+    theta: Components,
+    batch: Batch,
+    centre: Float[Array, "K D"],
+    *,
+    tile: int | None = None,
+    kernel: Kernel = "xla",
 ) -> tuple[Float[Array, ""], Any]:
     """sum_b w_b log sum_k exp(log joint), and the statistics of the responsibilities about `centre`.
 
@@ -53,8 +88,14 @@ def gather(
         theta: log weights and components, or their expectations; a log weight of -inf is out of use.
         batch: weighted rows, each of which is read once.
         centre: what the statistics are about.
-        tile: rows at a time; None to choose.
+        tile: rows at a time; None to choose. Kernels choose for themselves.
+        kernel: what makes the pass; the model must have passed `check`.
     """
+    if kernel == "pallas":
+        # Importing Pallas takes longer than a small fit.
+        from vigmm.models import fused_passes
+
+        return fused_passes.gather(model, theta, batch, centre)
     size = tile or _tile(model, batch)
 
     def exact() -> tuple[Float[Array, ""], Any]:
@@ -82,7 +123,7 @@ def gather(
 
 
 def log_lik(
-    model: Mixture, theta: Components, batch: Batch, *, tile: int | None = None
+    model: Mixture, theta: Components, batch: Batch, *, tile: int | None = None, kernel: Kernel = "xla"
 ) -> Float[Array, " S"]:
     """sum_b w_b log p(x_b | theta_s) for S draws, differentiable once with respect to theta.
 
@@ -92,8 +133,14 @@ def log_lik(
         model: any mixture.
         theta: S log weights and components, stacked.
         batch: weighted rows.
-        tile: rows at a time; None to choose.
+        tile: rows at a time; None to choose. Kernels choose for themselves.
+        kernel: what makes the pass; the model must have passed `check`.
     """
+    if kernel == "pallas":
+        from vigmm.models import fused_passes
+
+        found: Array = fused_passes.log_lik(model, theta, batch)
+        return found
     size = tile or _tile(model, batch, draws=jax.tree.leaves(theta)[0].shape[0])
 
     def one(theta: Components, piece: Batch) -> Float[Array, ""]:

@@ -11,6 +11,7 @@ from vigmm.models.covariance.base import (
     Separable,
     Structure,
     StructurePosition,
+    Triangular,
     conjugate,
 )
 from vigmm.models.covariance.low_rank import FactorAnalytic
@@ -36,6 +37,7 @@ __all__ = [
     "Tied",
     "TiedDiag",
     "TiedSpherical",
+    "Triangular",
     "conjugate",
 ]
 

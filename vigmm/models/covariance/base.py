@@ -24,6 +24,7 @@ __all__ = [
     "Separable",
     "Structure",
     "StructurePosition",
+    "Triangular",
     "conjugate",
 ]
 
@@ -157,6 +158,19 @@ class Quadratic(Structure, Protocol):
 
     def collect(self, moments: Float[Array, "K F"], centre: Float[Array, "K D"]) -> Any:
         """Sufficient statistics about `centre` from weighted sums of features, as `stats` gives them."""
+        ...
+
+
+class Triangular(Structure, Protocol):
+    """A structure whose `parts` have ``whitener`` (C lower triangular matrices), ``offset`` and ``loc``.
+
+    Squared distances are |W x - offset|^2.
+    """
+
+    def gathered(
+        self, count: Float[Array, " K"], first: Float[Array, "K D"], second: Float[Array, "K D D"]
+    ) -> Any:
+        """Sufficient statistics, as `stats` gives them, from a count and two moments of each component."""
         ...
 
 

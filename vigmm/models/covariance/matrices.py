@@ -204,15 +204,19 @@ class Matrices:
         self, x: Float[Array, "B D"], weight: Float[Array, "B K"], centre: Float[Array, "K D"]
     ) -> Natural:
         """Weighted sufficient statistics about `centre`, shaped like the additive parameters."""
-        count = jnp.sum(weight, axis=0)
-        first, second = scatter(x, weight, centre)
+        return self.gathered(jnp.sum(weight, axis=0), *scatter(x, weight, centre))
+
+    def gathered(
+        self, count: Float[Array, " K"], first: Float[Array, "K D"], second: Float[Array, "K D D"]
+    ) -> Natural:
+        """Sufficient statistics from a count and two moments of each component."""
         second = pooled(second, 1) if self.tied else second
         return Natural(
             count=count,
             first=first,
             second=second,
             dof=pooled(count, second.shape[0]),
-            centre=jnp.zeros_like(centre),
+            centre=jnp.zeros_like(first),
         )
 
     def order(self, natural: Natural, index: Array) -> Natural:
