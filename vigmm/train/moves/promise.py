@@ -20,7 +20,6 @@ are correlated in many.
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Sequence
 from typing import Any, cast
@@ -143,9 +142,13 @@ def _told(
     model: Mixture, prior: Prior, params: ConjugateParams
 ) -> tuple[Any, Float[Array, "K D"], Float[Array, ""]]:
     """Statistics of the components, their centres, and the log evidence of the statistics."""
-    components = params.components
-    stats = jax.tree.map(jnp.subtract, components, model.algebra.natural(prior.components, components.centre))
-    return stats, components.centre, _log_evidence(model, prior.components, stats, components.centre)
+    stats, centre = _statistics(model, prior, params), params.components.centre
+    return stats, centre, _log_evidence(model, factors.given(model, prior, params.factor), stats, centre)
+
+
+def _statistics(model: Mixture, prior: Prior, params: ConjugateParams) -> Any:
+    base = factors.base(model, prior, params.factor, params.components.centre)
+    return jax.tree.map(jnp.subtract, params.components, base)
 
 
 def _log_evidence(model: Mixture, given: Any, stats: Any, centre: Float[Array, "K D"]) -> Float[Array, ""]:
@@ -201,8 +204,10 @@ def restated(
     model: Mixture, prior: Prior, params: ConjugateParams, other: Mixture, its_prior: Prior
 ) -> ConjugateParams:
     """The posterior of the same statistics with another covariance, a structure of variances."""
-    components = params.components
-    stats = jax.tree.map(jnp.subtract, components, model.algebra.natural(prior.components, components.centre))
-    base = other.algebra.natural(its_prior.components, components.centre)
+    stats, centre = _statistics(model, prior, params), params.components.centre
+    factor = factors.unseen(other, centre.dtype)
+    base = factors.base(other, its_prior, factor, centre)
     its_stats = simpler(other, stats.count, stats.first, stats.second)
-    return dataclasses.replace(params, components=jax.tree.map(jnp.add, base, its_stats))
+    return ConjugateParams(
+        weights=params.weights, components=jax.tree.map(jnp.add, base, its_stats), factor=factor
+    )
