@@ -12,11 +12,11 @@ __all__ = ["AutoCovariance"]
 
 @spec
 class AutoCovariance:
-    """The structure that the data support: full matrices, or variances where these have a higher bound.
+    """The structure that the data support: full matrices, or balls or boxes where their bound is higher.
 
-    It has no algebra of its own. A fit begins with that of `first`, and the search for the number of
-    components may end with one of `others`: what is fitted, saved and predicted with is always one of them.
-    Where there is no search it is `first`.
+    It has no algebra of its own. A fit begins with full matrices, and the search for the number of components
+    may end with a simpler structure: what is fitted, saved and predicted with is never this one. Without a
+    search it is `full`.
     """
 
     @property

@@ -38,7 +38,7 @@ from vigmm.models import Mixture, Prior
 from vigmm.models.covariance import Quadratic
 from vigmm.train.moves.mixture import EMPTY, slot_work
 
-__all__ = ["costly", "promises", "restated", "simpler"]
+__all__ = ["costly", "promises", "restated"]
 
 # Up to so many columns a matrix has ten numbers at most: another structure finds the same clusters.
 _FEW_COLUMNS = 4
@@ -168,7 +168,7 @@ def _evidence(
 ) -> tuple[Float[Array, ""], Float[Array, "K D D"]]:
     """Log evidence of components with such a scatter about `loc`, and their covariances."""
     algebra = model.algebra
-    stats = simpler(model, count, jnp.zeros_like(loc), scatter)
+    stats = _simpler(model, count, jnp.zeros_like(loc), scatter)
 
     def after(factor: Factor | None) -> Any:
         return jax.tree.map(jnp.add, factors.base(model, prior, factor, loc), stats)
@@ -186,7 +186,7 @@ def _evidence(
     return evidence, algebra.moments(place, loc.shape[1])[1]
 
 
-def simpler(
+def _simpler(
     model: Mixture, count: Float[Array, " K"], first: Float[Array, "K D"], second: Float[Array, "K D D"]
 ) -> Any:
     """Statistics of a structure of variances from those of matrices, about the same centres."""
@@ -207,7 +207,7 @@ def restated(
     stats, centre = _statistics(model, prior, params), params.components.centre
     factor = factors.unseen(other, centre.dtype)
     base = factors.base(other, its_prior, factor, centre)
-    its_stats = simpler(other, stats.count, stats.first, stats.second)
+    its_stats = _simpler(other, stats.count, stats.first, stats.second)
     return ConjugateParams(
         weights=params.weights, components=jax.tree.map(jnp.add, base, its_stats), factor=factor
     )
