@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -195,9 +196,13 @@ def covariance(manifest: dict[str, Any]) -> str:
     if told is None:
         return "full, for there was no search"
     found, bounds = told["found"], told["bounds"]
-    other = [f"{bounds[found] - bound:,.1f} nats above that of {name}"
-             for name, bound in bounds.items() if name != found]  # fmt: skip
-    return f"{found}, which the search chose" + (f": its bound is {other[0]}" if other else "")
+    words = f"{found}, which the search chose"
+    for name in bounds.keys() - {found}:
+        gain = bounds[found] - (math.nan if bounds[name] is None else bounds[name])
+        words += (
+            f": its bound is {gain:,.1f} nats above that of {name}" if gain > 0 else f": {name} was tried"
+        )
+    return words
 
 
 def report(facts: Facts, table: str, *, files: list[str], pictures: list[str]) -> str:
