@@ -38,7 +38,7 @@ SEEDS = 3
 # Restarts of scikit-learn, and one where the rows are many.
 RESTARTS, MANY = 5, 50_000
 
-STRUCTURES = ("tied_spherical", "spherical", "diag", "tied")
+STRUCTURES = ("full", "tied_spherical", "spherical", "diag", "tied")
 
 
 def run_set(data: refdata.Clusters, *, battery: str, seeds: int, peers: bool) -> dict[str, Any]:
@@ -110,7 +110,7 @@ def _fixed(x: Array, true_k: int, truths: Sequence[Array]) -> dict[str, Any]:
 
 
 def _structures(x: Array, k_max: int, truths: Sequence[Array]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The same fit with covariances that have fewer parameters."""
+    """The same fit with a covariance that is named."""
     from vigmm.models import COVARIANCES
 
     for name in STRUCTURES:

@@ -31,10 +31,13 @@ BAYES = {
     for size, value in zip((10, 30, 50, 60), row, strict=True)
 }
 
+# Covariances that are named beside the one that is found.
+_NAMED = ("full", "tied_spherical", "spherical", "diag", "tied")
+
 _HEAD = """# Clustering batteries
 
 Made by `python -m benchmarks.batteries`; do not edit. K_max is twice the number of labels K, everything else
-at its default, full covariances. ARI and NMI are medians over {seeds} seeds (of the best admissible truth,
+at its default. ARI and NMI are medians over {seeds} seeds (of the best admissible truth,
 noise dropped), with the lowest ARI in brackets where it differs. *ARI at K* is a fit that must use K
 components. *clusters* joins components that share a peak of the density (`Posterior.clusters`), and *their
 ARI* is that of these. *first s* is a first fit, which compiles; *later s* the median of the others. BGM and
@@ -74,7 +77,7 @@ def _scores(records: Sequence[dict[str, Any]]) -> str:
     columns = ["set", "N", "D", "K", "found K", "ARI", "NMI", "clusters", "their ARI", "ARI at K"]
     columns += ["BGM K_max", "GM K_max", "BGM K", "GM K", "published"]
     if spherical:
-        columns += ["first truth", "Bayes", "tied spherical", "spherical", "diag", "tied"]
+        columns += ["covariance", "first truth", "Bayes", *(name.replace("_", " ") for name in _NAMED)]
     rows = []
     for one in records:
         row = [one["set"], one["rows"], one["dim"], one["true_k"], _list(one["fits"], "found_k")]
@@ -86,9 +89,14 @@ def _scores(records: Sequence[dict[str, Any]]) -> str:
         ]
         row.append(PUBLISHED.get(one["set"]))
         if spherical:
-            row += [_median(one["fits"], "ari_first"), BAYES.get(one["set"])]
+            row += [
+                _list(one["fits"], "covariance"),
+                _median(one["fits"], "ari_first"),
+                BAYES.get(one["set"]),
+            ]
             made = one.get("structures", {})
-            row += [_with_k(made.get(name)) for name in ("tied_spherical", "spherical", "diag", "tied")]
+            named = ("full", "tied_spherical", "spherical", "diag", "tied")
+            row += [_with_k(made.get(name)) for name in named]
         rows.append(row)
     return judging.markdown(columns, rows)
 
@@ -129,8 +137,8 @@ def _clusters(fits: Sequence[dict[str, Any]]) -> tuple[str | None, str | None]:
 
 
 def _list(fits: Sequence[dict[str, Any]], name: str) -> str:
-    """All values, or the one that all share."""
-    values = [fit[name] for fit in fits]
+    """All values, or the one that all share; of an earlier record, which has none, nothing."""
+    values = [fit.get(name, "") for fit in fits]
     return ", ".join(str(value) for value in (values[:1] if len(set(values)) == 1 else values))
 
 

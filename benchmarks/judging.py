@@ -55,6 +55,7 @@ def fit(x: Array, k_max: int, **choices: Any) -> tuple[Any, dict[str, Any]]:
     `choices` that a `Mixture` has (``weights``, ``covariance``) go there.
     """
     import vigmm
+    from vigmm.core.specdict import to_dict
 
     inside = {name: choices.pop(name) for name in ("weights", "covariance") if name in choices}
     model = vigmm.Mixture(num_components=k_max, **inside)
@@ -63,6 +64,7 @@ def fit(x: Array, k_max: int, **choices: Any) -> tuple[Any, dict[str, Any]]:
     return made, {
         "k_max": k_max,
         "found_k": made.posterior.model.num_components,
+        "covariance": to_dict(made.posterior.model)["covariance"]["kind"],
         "elbo": round(made.elbo.elbo, 3),
         "outcome": made.outcome.status.value,
         **cost,

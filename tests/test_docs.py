@@ -38,6 +38,7 @@ def index(names):
 def finding_k(names):
     assert names["fit"].posterior.num_components == names["exact"].posterior.num_components == 3
     assert max(names["bounds"], key=names["bounds"].get) == "TiedSpherical"
+    assert (names["auto"].posterior.num_components, names["full"].posterior.num_components) == (2, 1)
 
 
 def trust(names):

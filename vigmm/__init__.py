@@ -16,6 +16,7 @@ __version__ = "0.1.0"
 
 _EXPORTS = {
     "Adam": "vigmm.optim",
+    "AutoCovariance": "vigmm.models",
     "Automatic": "vigmm.optim",
     "Averaged": "vigmm.optim",
     "Blocks": "vigmm.families",
@@ -79,6 +80,7 @@ _EXPORTS = {
 
 __all__ = [
     "Adam",
+    "AutoCovariance",
     "Automatic",
     "Averaged",
     "Blocks",
@@ -159,6 +161,7 @@ if TYPE_CHECKING:
         to_sklearn,
     )
     from vigmm.models import (
+        AutoCovariance,
         Diag,
         Dirichlet,
         DirichletProcess,

@@ -49,7 +49,7 @@ from vigmm.train import (
     movable,
     plan,
     sample_size,
-    search,
+    search_covariances,
     settle,
 )
 from vigmm.train import train as run_training
@@ -165,8 +165,9 @@ class _Hands:
 
 def _fit(recipe: _Recipe, source: Source, weight: Float[np.ndarray, " N"] | None, hands: _Hands) -> Fit:
     clock = Clock()
-    objective, dtype = recipe.objective, recipe.dtype
-    model = objective.model
+    asked, dtype = recipe.objective.model, recipe.dtype
+    model = asked.settled
+    objective = dataclasses.replace(recipe.objective, model=model)
     root = rng.root_key(recipe.seed)
     check_rows(source, 2)
     group = hands.group
@@ -209,7 +210,7 @@ def _fit(recipe: _Recipe, source: Source, weight: Float[np.ndarray, " N"] | None
         begun.keep(first, seen)
     # From here on the model is the one that was found: what it has no use for is not computed. The prior
     # stays that of the model that was asked for, but for how large a component is.
-    count = first.num_components
+    count, model = first.num_components, dataclasses.replace(model, covariance=first.covariance)
     prior, surrogate_prior = (prior_of(one, count, first.spread) for one in (model, model.surrogate))
     model = dataclasses.replace(model, num_components=count)
     objective, surrogate = dataclasses.replace(objective, model=model), model.surrogate
@@ -253,9 +254,7 @@ def _fit(recipe: _Recipe, source: Source, weight: Float[np.ndarray, " N"] | None
         fingerprint=fingerprint,
         recipe=dataclasses.replace(recipe, optimizer=optimizer, config=config),
         notes=first.notes,
-        prior=model.prior.describe(
-            scale.spread_by(first.spread), num_components=recipe.objective.model.num_components
-        ),
+        prior=model.prior.describe(scale.spread_by(first.spread), num_components=asked.num_components),
         outcome=result.outcome,
         elbo=bound,
         holdout=density,
@@ -306,8 +305,9 @@ def _searched(
     mesh: Mesh | None,
 ) -> First:
     """Where training begins: a start, and the components that the search finds a use for."""
-    model = recipe.objective.model
-    surrogate, rows = model.surrogate, intake.sample
+    asked = recipe.objective.model
+    model, rows = asked.settled, intake.sample
+    surrogate = model.surrogate
     # Where a run starts, a missing value is at its column's mean.
     filled = rows.filled() if model.missing else rows
     origin = Origin(
@@ -323,13 +323,14 @@ def _searched(
         num_components=model.num_components,
         rows_seen=started.rows_seen,
         notes={"start": started.notes},
+        covariance=model.covariance,
     )
     searched = movable(recipe.objective, recipe.moves)
     if searched is None:
         return first
-    found = search(
-        searched, model, lambda slots: prior_of(model, slots), first.params, rows,
-        rng.stream(root, "moves"), total_weight=total_weight, max_seconds=recipe.config.max_seconds,
+    found = search_covariances(
+        searched, asked, prior_of, first.params, rows, rng.stream(root, "moves"),
+        total_weight=total_weight, max_seconds=recipe.config.max_seconds,
         progress=progress, interrupt=hands.interrupt,
     )  # fmt: skip
     clock.lap("search")
@@ -338,6 +339,7 @@ def _searched(
         num_components=found.num_components,
         rows_seen=found.rows_seen,
         notes={**first.notes, "moves": found.notes},
+        covariance=found.covariance,
         spread=found.spread,
     )
 

@@ -11,10 +11,12 @@ import numpy as np
 
 from vigmm import __version__
 from vigmm.core.errors import OutputError
+from vigmm.core.specdict import from_dict, to_dict
 from vigmm.data.intake import Survey
 from vigmm.data.moments import Moments
 from vigmm.families import ConjugateParams, untouched
-from vigmm.models import Mixture, Prior
+from vigmm.models import COVARIANCES, Mixture, Prior
+from vigmm.models.covariance import Covariance
 from vigmm.train import Checkpoints, Saved, Snapshot
 
 __all__ = ["Begun", "First"]
@@ -32,6 +34,7 @@ class First:
         num_components: how many components it has.
         rows_seen: rows that it was made from.
         notes: how it came about, JSON-ready.
+        covariance: of the model from here on.
         spread: how much larger the prior has its components than before the search.
     """
 
@@ -39,6 +42,7 @@ class First:
     num_components: int
     rows_seen: int
     notes: dict[str, Any]
+    covariance: Covariance
     spread: float = 1.0
 
 
@@ -93,10 +97,18 @@ class Begun:
         """
         if self._saved is None:
             return None
-        facts, surrogate = self._saved.facts, model.surrogate
-        count = facts["num_components"]
+        facts = self._saved.facts
+        covariance, count = from_dict(COVARIANCES, facts["covariance"]), facts["num_components"]
+        surrogate = dataclasses.replace(model, covariance=covariance).surrogate
         like = untouched(dataclasses.replace(surrogate, num_components=count), prior_of(surrogate, count))
-        return First(self._saved.fill(like), count, facts["rows_seen"], facts["notes"], facts["spread"])
+        return First(
+            params=self._saved.fill(like),
+            num_components=count,
+            rows_seen=facts["rows_seen"],
+            notes=facts["notes"],
+            covariance=covariance,
+            spread=facts["spread"],
+        )
 
     def keep(self, first: First, seen: Survey) -> None:
         """Save it, if there is a place."""
@@ -113,6 +125,7 @@ class Begun:
             "num_components": first.num_components,
             "rows_seen": first.rows_seen,
             "notes": first.notes,
+            "covariance": to_dict(first.covariance, COVARIANCES),
             "spread": first.spread,
         }
         self._checkpoints.save(_PHASE, Snapshot(first.params, {"moments": moments}, facts))

@@ -11,7 +11,7 @@ from vigmm.core.errors import ConfigError, SpecError
 from vigmm.data.sources import DataFile
 from vigmm.estimators import ESTIMATORS, Natural, Pathwise
 from vigmm.families import FAMILIES, Conjugate, MeanField
-from vigmm.models import Dirichlet, Mixture, NormalWishart
+from vigmm.models import Dirichlet, Full, Mixture, NormalWishart
 from vigmm.optim import OPTIMIZERS, Adam, RobbinsMonro, Sgd
 from vigmm.train import STARTS, Train
 
@@ -83,7 +83,10 @@ output: {folder: a/b, plots: false}
     )
     assert job.data.columns == ("b", "a")
     assert job.model == Mixture(
-        num_components=7, weights=Dirichlet(0.01), prior=NormalWishart(mean=(0.0, 1.0), scale=2.0)
+        num_components=7,
+        weights=Dirichlet(0.01),
+        covariance=Full(),
+        prior=NormalWishart(mean=(0.0, 1.0), scale=2.0),
     )
     assert job.train == Train(batch_size=64, passes=2)
     assert (job.seed, job.dtype, job.output) == (9, "float64", Output(folder="a/b", plots=False))

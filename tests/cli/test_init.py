@@ -14,7 +14,7 @@ from vigmm.config.looking import _sample, _starts
 from vigmm.core.errors import DataError
 from vigmm.data.sources import ArraySource, DataFile
 from vigmm.families import Blocks, Conjugate
-from vigmm.models import COVARIANCES
+from vigmm.models import COVARIANCE_CHOICES, COVARIANCES
 
 ROWS = 400
 
@@ -127,6 +127,7 @@ def test_few_rows_hold_none_out_and_many_columns_are_diagonal(tmp_path):
     few = parquet(tmp_path / "few.parquet", {"a": normal(0, 30), "b": normal(1, 30)})
     job, _ = suggested(few)
     assert (job.train.holdout, job.model.num_components) == (0, 2)
+    assert type(job.model.covariance) is COVARIANCE_CHOICES["auto"]
     wide = parquet(tmp_path / "wide.parquet", {f"c{i}": normal(i) for i in range(60)})
     assert type(suggested(wide)[0].model.covariance) is COVARIANCES["diag"]
 

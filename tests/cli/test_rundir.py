@@ -14,7 +14,7 @@ from vigmm.core.errors import ModelFileError, OutputError
 from vigmm.rundir import CONFIG, MANIFEST, RunFolder, appearing, locked, read_manifest, write_json
 from vigmm.rundir.prediction import RECORD, PredictionFolder, list_parts
 from vigmm.rundir.results import write_metrics
-from vigmm.rundir.words import Facts
+from vigmm.rundir.words import Facts, covariance
 
 
 def make(path, *, note="new", overwrite=False):
@@ -279,7 +279,7 @@ def test_passes_are_those_of_the_run():
         "data": {"rows": 450_000, "train_rows": 445_000},
         "elbo": {"elbo": -1.0, "per_row": -1.0, "se": 0.0},
         "train": {"batch_size": 4_096},
-        "model": {"num_components": 1},
+        "model": {"num_components": 1, "covariance": {"kind": "full"}},
         **{name: {"kind": ""} for name in ("family", "estimator")},
         **{name: {} for name in ("notes", "seconds")},
         **dict.fromkeys(("holdout", "dtype", "seed", "device")),
@@ -288,3 +288,23 @@ def test_passes_are_those_of_the_run():
     of_a_stream = Facts.of({**manifest, "steps_per_pass": 112}, summary, doubtful=None)
     assert of_a_stream.passes == pytest.approx(1_000 / 112)
     assert Facts.of(manifest, summary, doubtful=None).passes == pytest.approx(1_000 / 109)
+
+
+FULL = "full, which the search chose"
+
+
+@pytest.mark.parametrize(
+    ("asked", "bounds", "words"),
+    [
+        ("diag", None, "diag"),
+        ("auto", None, "full, for there was no search"),
+        ("auto", {"full": -9.0}, FULL),
+        ("auto", {"full": -9.0, "diag": -12.0}, f"{FULL}: its bound is 3.0 nats above that of diag"),
+        ("auto", {"full": -9.0, "diag": -8.5}, f"{FULL}: diag was tried"),
+        ("auto", {"full": -9.0, "diag": float("nan")}, f"{FULL}: diag was tried"),
+    ],
+)
+def test_the_covariance_in_words(asked, bounds, words):
+    moves = {} if bounds is None else {"covariance": {"found": "full", "bounds": bounds}}
+    manifest = {"model": {"covariance": {"kind": asked}}, "notes": {"moves": moves}}
+    assert covariance(manifest) == words

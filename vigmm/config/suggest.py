@@ -117,9 +117,16 @@ def _model(seen: Look) -> list[str]:
             indent=2,
         )
         lines.append("  covariance: diag")
-    else:
+    elif seen.missing:
         lines += _comment("Ellipsoids of any direction; diag is simpler, and quicker to pay for.", indent=2)
         lines.append("  covariance: full")
+    else:
+        lines += _comment(
+            "Ellipsoids of any direction (full), or what is simpler where the data support that better; name "
+            "one to have it.",
+            indent=2,
+        )
+        lines.append("  covariance: auto")
     if seen.missing:
         gaps = [f"{c.name} ({c.missing:.1%})" for c in seen.kept if c.missing]
         shown = ", ".join(gaps[:_LISTED]) + (", ..." if len(gaps) > _LISTED else "")

@@ -1,7 +1,9 @@
 """What is assumed of the data: mixture, weights, covariance structures, priors and likelihoods."""
 
 from vigmm.models.covariance import (
+    COVARIANCE_CHOICES,
     COVARIANCES,
+    AutoCovariance,
     Diag,
     FactorAnalytic,
     Full,
@@ -18,9 +20,11 @@ from vigmm.models.weights import WEIGHTS, Dirichlet, DirichletProcess, Gamma, Pi
 
 __all__ = [
     "COVARIANCES",
+    "COVARIANCE_CHOICES",
     "LIKELIHOODS",
     "PRIORS",
     "WEIGHTS",
+    "AutoCovariance",
     "Components",
     "DataScale",
     "Diag",

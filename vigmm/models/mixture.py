@@ -9,6 +9,7 @@ Jacobian, so that the prior integrates to one over positions.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from typing import Any, cast
 
@@ -21,7 +22,7 @@ from vigmm.core.errors import SpecError
 from vigmm.core.struct import part, require, spec, state
 from vigmm.models import sticks
 from vigmm.models.covariance import (
-    COVARIANCES,
+    COVARIANCE_CHOICES,
     ConjugateStructure,
     Covariance,
     Full,
@@ -103,7 +104,8 @@ class Mixture:
     Args:
         num_components: K, an upper bound when the weight prior is sparse.
         weights: prior of the mixture weights; a row of `WEIGHTS`.
-        covariance: covariance structure; a row of `COVARIANCES`.
+        covariance: covariance structure; a row of `COVARIANCES`, or `auto`, which lets the search for the
+            number of components find one.
         prior: prior of the components; a row of `PRIORS`.
         likelihood: density of a component; a row of `LIKELIHOODS`.
         noise: one more component, uniform over the data's box; none by default.
@@ -116,7 +118,7 @@ class Mixture:
 
     num_components: int = 20
     weights: WeightPrior = part(WEIGHTS, "dirichlet_process")
-    covariance: Covariance = part(COVARIANCES, "full")
+    covariance: Covariance = part(COVARIANCE_CHOICES, "auto")
     prior: ComponentPrior = part(PRIORS, "normal_wishart")
     likelihood: Likelihood = part(LIKELIHOODS, "gaussian")
     noise: Noise | None = None
@@ -127,6 +129,12 @@ class Mixture:
         self.prior.check(self.structure)
         able = not self.missing or (hasattr(self.structure, "marginal") and self.noise is None)
         require(able, "missing", "false for this covariance, and with noise", self.missing)
+
+    @property
+    def settled(self) -> Mixture:
+        """The model that a fit begins with: a covariance that is left to the data is what it is first."""
+        first = getattr(self.covariance, "first", None)
+        return self if first is None else dataclasses.replace(self, covariance=first)
 
     @property
     def structure(self) -> Structure:

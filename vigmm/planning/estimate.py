@@ -280,12 +280,13 @@ def _remarks(job: Job, devices: Devices, ratio: Traffic | None, method: str) -> 
         said.append("the sizes are beyond those that were compiled: the ratios are extrapolated")
     if ratio is not None and not isinstance(job.family, Conjugate | MeanField):
         said.append("this family was not compiled: its passes are taken for those of meanfield")
-    if ratio is not None and not isinstance(job.model.covariance, Full):
+    if ratio is not None and not isinstance(job.model.settled.covariance, Full):
         said.append("this covariance was not compiled: its ratios are taken for those of full ones")
     if job.dtype == "float64":
         said.append("figures and ratios are those of float32")
     if job.moves is not None:
-        said.append("the search may end with fewer components, and then takes less")
+        simpler = " or a simpler covariance" if job.model.settled is not job.model else ""
+        said.append(f"the search may end with fewer components{simpler}, and then takes less")
     said.append("two reads before the run, the start and the search are not in the seconds")
     return said
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-__all__ = ["Facts", "report"]
+__all__ = ["Facts", "covariance", "report"]
 
 _FILES = {
     "summary.txt": "this page",
@@ -44,6 +45,7 @@ class Facts:
         effective: exp of the entropy of the weights.
         empty: components below a per mille of the rows.
         doubtful: share of the rows whose best component has a probability below 0.8, if they were assigned.
+        covariance: which one, and what decided that where it was left to the data.
         order: what is wrong with the order of rows that were read again in every pass, if anything.
         how: family, estimator, dtype, seed and device.
         seconds: wall time by phase.
@@ -64,6 +66,7 @@ class Facts:
     effective: float
     empty: int
     doubtful: float | None
+    covariance: str
     order: str | None
     how: dict[str, Any]
     seconds: dict[str, float]
@@ -96,6 +99,7 @@ class Facts:
             effective=float(np.exp(-np.sum(positive * np.log(positive)))),
             empty=int(np.sum(weights < 1e-3)),
             doubtful=doubtful,
+            covariance=covariance(manifest),
             order=manifest["notes"].get("order"),
             how={
                 "family": manifest["family"]["kind"],
@@ -140,6 +144,7 @@ class Facts:
                 f"effective number {self.effective:.1f}",
             )
         )
+        lines.append(("Covariance", self.covariance))
         total = sum(self.seconds.values())
         lines.append(("Time", f"{total:.1f} s, {self.passes:.3g} passes in {self.steps:,} steps"))
         return lines
@@ -173,6 +178,31 @@ class Facts:
             )
         found.extend(f"Not written: {what}." for what in self.skipped)
         return found
+
+
+def covariance(manifest: dict[str, Any]) -> str:
+    """Which covariance the model has, and by how much its bound was the higher where the data decided.
+
+    Example:
+        >>> bounds = {"full": -95.0, "diag": -80.0}
+        >>> moves = {"covariance": {"found": "diag", "bounds": bounds}}
+        >>> covariance({"model": {"covariance": {"kind": "auto"}}, "notes": {"moves": moves}})
+        'diag, which the search chose: its bound is 15.0 nats above that of full'
+    """
+    asked = str(manifest["model"]["covariance"]["kind"])
+    if asked != "auto":
+        return asked
+    told = manifest["notes"].get("moves", {}).get("covariance")
+    if told is None:
+        return "full, for there was no search"
+    found, bounds = told["found"], told["bounds"]
+    words = f"{found}, which the search chose"
+    for name in bounds.keys() - {found}:
+        gain = bounds[found] - (math.nan if bounds[name] is None else bounds[name])
+        words += (
+            f": its bound is {gain:,.1f} nats above that of {name}" if gain > 0 else f": {name} was tried"
+        )
+    return words
 
 
 def report(facts: Facts, table: str, *, files: list[str], pictures: list[str]) -> str:

@@ -1,5 +1,6 @@
 """Covariance structures: one file and one row of `COVARIANCES` each."""
 
+from vigmm.models.covariance.auto import AutoCovariance
 from vigmm.models.covariance.base import (
     ConjugateStructure,
     Covariance,
@@ -20,6 +21,8 @@ from vigmm.models.covariance.variances import Diag, Spherical, TiedDiag, TiedSph
 
 __all__ = [
     "COVARIANCES",
+    "COVARIANCE_CHOICES",
+    "AutoCovariance",
     "ConjugateStructure",
     "Covariance",
     "Diag",
@@ -50,3 +53,6 @@ COVARIANCES: dict[str, type[Covariance]] = {
     "spherical": Spherical,
     "tied_spherical": TiedSpherical,
 }
+
+# What a mixture can be given: one of these, or the choice between them.
+COVARIANCE_CHOICES: dict[str, type[Covariance]] = {"auto": AutoCovariance, **COVARIANCES}

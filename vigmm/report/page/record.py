@@ -14,6 +14,7 @@ from vigmm.report.clusters import Clusters
 from vigmm.report.markup import Html, tag
 from vigmm.report.page.parts import Cell, number, section, share, table
 from vigmm.report.run import FinishedRun
+from vigmm.rundir.words import covariance
 
 __all__ = ["moments_of", "record_sections"]
 
@@ -90,6 +91,8 @@ def _prior(run: FinishedRun, clusters: Clusters) -> Html:
     facts = [("Prior", str(prior.get("kind", "")))]
     facts += [(_words(name), number(value)) for name, value in prior.items() if _is_number(value)]
     facts += [(_words(name), _choice(value)) for name, value in model.items() if name != "prior"]
+    if model["covariance"]["kind"] == "auto":
+        facts = [(head, covariance(run.manifest) if head == "Covariance" else text) for head, text in facts]
     mean, cov = prior.get("mean"), prior.get("expected_covariance")
     body: Html | None = None
     if mean is not None and cov is not None:

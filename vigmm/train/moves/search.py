@@ -19,6 +19,7 @@ References:
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -31,6 +32,7 @@ from vigmm.data.sampler import Minibatch, Rows
 from vigmm.families import ConjugateParams, row_counts
 from vigmm.families import factor as factors
 from vigmm.models import Mixture, Prior
+from vigmm.models.covariance import Covariance
 from vigmm.train.interrupt import Interrupt
 from vigmm.train.loop import Progress, Silent
 from vigmm.train.moves.mixture import EMPTY, Slots
@@ -48,6 +50,8 @@ class Found:
         num_components: how many it has.
         rows_seen: rows of the last stage.
         notes: what happened, JSON-ready.
+        elbo: the bound on these rows, which count once; NaN where the start's was not finite.
+        covariance: of the model that `params` are a posterior of.
         spread: factor of the prior's covariances that `params` are a posterior under, see `Moves.spread`.
     """
 
@@ -55,6 +59,8 @@ class Found:
     num_components: int
     rows_seen: int
     notes: dict[str, Any]
+    elbo: float
+    covariance: Covariance
     spread: float = 1.0
 
 
@@ -128,6 +134,8 @@ def search(
         num_components=final.used.shape[0],
         rows_seen=int(rows.x.shape[0]),
         notes={"components": stage.count(slots), "least": least, "spread": spread, "stages": told},
+        elbo=stage.notes.get("elbo", math.nan),
+        covariance=model.covariance,
         spread=spread,
     )
 

@@ -28,7 +28,7 @@ from vigmm.train.moves.merge import Pairs, choose, merge, pairs
 from vigmm.train.moves.mixture import Slots, ascend, resize
 from vigmm.train.moves.split import WAYS, split
 
-__all__ = ["Moves", "Request", "Stage"]
+__all__ = ["Moves", "Request", "Stage", "least_gain"]
 
 # In operations of a pass, see `pass_work`: where it takes more, halving it for fewer slots saves more than
 # compiling costs.
@@ -95,6 +95,11 @@ class Request:
             raise Preempted("search", 0)
         by_hand = self._interrupt is not None and self._interrupt.requested
         return by_hand or time.monotonic() > self._end
+
+
+def least_gain(elbo: float, dtype: Any) -> float:
+    """What counts as better than a bound: a nat, and well over the rounding of a sum of that size."""
+    return max(1.0, 20.0 * float(np.finfo(dtype).eps) * abs(elbo))
 
 
 class Stage:
@@ -176,8 +181,7 @@ class Stage:
     # Moves ----------------------------------------------------------------------------------
 
     def _least_gain(self, elbo: float) -> float:
-        """What counts as better: a nat, and well over the rounding of a sum of that size."""
-        return max(1.0, 20.0 * float(np.finfo(self._rows.x.dtype).eps) * abs(elbo))
+        return least_gain(elbo, self._rows.x.dtype)
 
     def _settle(self, slots: Slots, steps: int) -> tuple[Slots, float]:
         slots = self.resized(slots, self._size(self.count(slots)))
