@@ -14,6 +14,22 @@ from benchmarks.batteries_table import BAYES, PUBLISHED
 SCRIPTS = {"found": found, "batteries": batteries, "ladder": ladder, "kselection": kselection, "real": real}
 
 
+class Alike:
+    """A posterior to which all rows are the same, and its one cluster."""
+
+    def __len__(self):
+        return 1
+
+    def predict(self, z):
+        return np.zeros(len(z), np.int64)
+
+    def log_predictive(self, z):
+        return np.full(len(z), -9.0)
+
+    def clusters(self):
+        return self
+
+
 @pytest.fixture
 def no_fits(monkeypatch):
     """Fits that cost nothing: one component, a constant density. Returns what was asked for."""
@@ -21,9 +37,7 @@ def no_fits(monkeypatch):
 
     def fit(x, k_max, **choices):
         asked.append((len(x), k_max, choices))
-        posterior = SimpleNamespace(
-            predict=lambda z: np.zeros(len(z), np.int64), log_predictive=lambda z: np.full(len(z), -9.0)
-        )
+        posterior = Alike()
         record = {"k_max": k_max, "found_k": 1, "elbo": -1.0, "outcome": "converged"}
         cost = {"seconds": 0.5, "cpu_seconds": 0.5, "load": 0.1, "passes": 3.0, "rounds": 2}
         return SimpleNamespace(posterior=posterior), record | cost
@@ -73,6 +87,7 @@ def test_batteries_judge_by_the_best_truth_and_the_bound_of_the_labels(no_fits, 
     assert record["labels_over_one"] == 0.0
     assert set(record["structures"]) == set(batteries.STRUCTURES)
     assert record["peers"]["gm_true_k"]["ari"] == 1.0
+    assert (record["fits"][0]["clusters"]["number"], record["fits"][0]["clusters"]["ari"]) == (1, 1.0)
     starts = [choices["start"].labels.value for _, _, choices in no_fits if "start" in choices]
     assert sorted({int(label) for labels in starts for label in labels}) == [-1, 0, 1]
     text = batteries.table({"sets": [record], "skipped": None})

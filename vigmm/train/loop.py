@@ -351,6 +351,8 @@ class _Run:
             "done": self.done,
             "horizon": self.horizon,
             "ending": self._ending,
+            # One that was stopped by hand may go on.
+            "over": self._over and self.stopped is None,
             "out_of_time": self._out_of_time,
             "seconds": self._log.seconds,
             "holdout": float(pending.get("checks.holdout", math.nan)),
@@ -365,7 +367,7 @@ class _Run:
         self._state = everywhere(saved.fill(self._state), self._feed.mesh)
         facts = saved.facts
         self.done, self.horizon = facts["done"], facts["horizon"]
-        self._ending, self._out_of_time = facts["ending"], facts["out_of_time"]
+        self._ending, self._over, self._out_of_time = (facts[it] for it in ("ending", "over", "out_of_time"))
         self._log.restore(saved.arrays["log"], facts["seconds"])
         self._progression.restore(facts["progression"])
         if saved.arrays["pending"]:
