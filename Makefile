@@ -7,7 +7,7 @@ PYTEST_ARGS ?=
 # Processes that share the tests; compiling is most of the work, and it uses one core at a time.
 TEST_WORKERS ?= 2
 # Compiled programs, for all processes of the tests; later runs find them again (see tests/conftest.py).
-TEST_PROGRAMS ?= $(CURDIR)/.programs
+TEST_PROGRAMS ?= $(HOME)/.cache/vigmm-tests
 DEMO_RUN ?= runs/china
 BENCH_CACHE ?= $(HOME)/.cache/vigmm-bench
 BENCH_ARGS ?= --cache $(BENCH_CACHE)
@@ -107,5 +107,5 @@ constraints: $(BIN)/python ## renew constraints.txt from pyproject.toml
 	mv constraints.new constraints.txt
 
 clean: ## remove caches and build leftovers, but neither environments nor runs
-	rm -rf build dist site .pytest_cache .mypy_cache .ruff_cache .hypothesis .programs *.egg-info
+	rm -rf build dist site .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
 	find . -path './.venv*' -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
