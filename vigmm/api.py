@@ -15,6 +15,7 @@ from jaxtyping import Float
 
 from vigmm.begun import Begun, First
 from vigmm.core import rng
+from vigmm.core.errors import SpecError
 from vigmm.core.precision import precision
 from vigmm.core.processes import ALONE, Group
 from vigmm.core.struct import require
@@ -30,6 +31,7 @@ from vigmm.families import Conjugate, Family
 from vigmm.fitted import Context, Fit
 from vigmm.manifest import choices, describe
 from vigmm.models import DataScale, Mixture, Prior
+from vigmm.models.covariance import Covariance
 from vigmm.optim import Optimizer
 from vigmm.posterior import Posterior, load
 from vigmm.posterior import elbo as evaluate_elbo
@@ -329,7 +331,7 @@ def _searched(
     if searched is None:
         return first
     found = search_covariances(
-        searched, asked, prior_of, first.params, rows, rng.stream(root, "moves"),
+        searched, model, _others(recipe.objective), prior_of, first.params, rows, rng.stream(root, "moves"),
         total_weight=total_weight, max_seconds=recipe.config.max_seconds,
         progress=progress, interrupt=hands.interrupt,
     )  # fmt: skip
@@ -342,6 +344,19 @@ def _searched(
         covariance=found.covariance,
         spread=found.spread,
     )
+
+
+def _others(objective: Objective) -> list[Covariance]:
+    """What the search may end with in the place of matrices, if anything: what the other parts work with."""
+
+    def works(other: Covariance) -> bool:
+        try:
+            dataclasses.replace(objective, model=dataclasses.replace(objective.model, covariance=other))
+        except SpecError:
+            return False
+        return True
+
+    return [other for other in getattr(objective.model.covariance, "others", ()) if works(other)]
 
 
 def _as_all(intake: Intake) -> Rows:

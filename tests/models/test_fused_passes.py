@@ -133,6 +133,29 @@ def test_a_value_alone_makes_no_moments():
         assert f'name = "{others}"' not in text
 
 
+@pytest.mark.parametrize(
+    ("family", "estimator"),
+    [(Conjugate(), Natural()), (MeanField(), Pathwise())],
+    ids=["natural", "pathwise"],
+)
+def test_estimators_call_the_kernels_where_they_are_asked_for(family, estimator):
+    x = np.random.default_rng(0).normal(size=(40, 2))
+    train = Train(passes=1, min_steps=1, holdout=0.0)
+    model = Mixture(num_components=NUM, covariance=Full())
+    fit = vigmm.fit(x, model=model, family=family, estimator=estimator, moves=None, train=train)
+    rows, key = fit.context.rows(), jax.random.key(0)
+    batch = Batch(x=rows.x, weight=rows.weight)
+
+    def text(objective: Objective) -> str:
+        traced = jax.make_jaxpr(objective.estimate)(fit.posterior.params, fit.context.prior, batch, key)
+        return str(traced)
+
+    plain = fit.context.objective
+    fused = dataclasses.replace(plain, estimator=dataclasses.replace(estimator, kernel="pallas"))
+    assert "pallas_call" not in text(plain)
+    assert "pallas_call" in text(fused)
+
+
 def test_a_fit_ends_where_it_ends_without():
     draw = np.random.default_rng(0)
     x = np.concatenate([draw.normal(c, 0.5, size=(60, 2)) for c in (-3.0, 0.0, 4.0)])

@@ -12,7 +12,9 @@ import pytest
 
 import vigmm
 from tests.train.test_moves import Case, bound_at, scale_of
+from vigmm import api
 from vigmm.core.specdict import from_dict, to_dict
+from vigmm.estimators import Objective
 from vigmm.families import factor as factors
 from vigmm.models import (
     COVARIANCE_CHOICES,
@@ -214,9 +216,16 @@ def test_correlated_columns_are_searched_once():
 
 
 @pytest.mark.parametrize(
-    ("elbo", "found"), [(-90.0, "tied_spherical"), (-99.5, "full"), (float("nan"), "full")]
+    ("promised", "elbo", "found"),
+    [
+        ([7.0, 3.0, 2.0, 1.0], -90.0, "tied_spherical"),
+        ([1.0, 3.0, 2.0, 7.0], -90.0, "diag"),
+        ([1.0, 3.0, 2.0, 7.0], -99.5, "full"),
+        ([7.0, 3.0, 2.0, 1.0], float("nan"), "full"),
+        ([0.5, -3.0, 0.2, 0.1], -90.0, "full"),
+    ],
 )
-def test_the_higher_bound_is_kept(monkeypatch, problem, elbo, found):
+def test_the_higher_bound_is_kept(monkeypatch, problem, promised, elbo, found):
     """By more than a nat; a search that broke off is no reason to change."""
     case = problem.case
 
@@ -226,17 +235,26 @@ def test_the_higher_bound_is_kept(monkeypatch, problem, elbo, found):
 
     monkeypatch.setattr(choosing, "search", searched)
     monkeypatch.setattr(choosing, "costly", lambda *_: True)
-    monkeypatch.setattr(choosing, "_promises", lambda *_: [7.0, 3.0, 2.0, 1.0])
-    model = dataclasses.replace(case.model, covariance=AutoCovariance())
+    monkeypatch.setattr(choosing, "_promises", lambda *_: promised)
+    model, others = dataclasses.replace(case.model, covariance=Full()), AutoCovariance().others
 
     def prior_of(one, slots=None, spread=1.0):
         return one.build_prior(scale_of(case.x).spread_by(spread), dtype=np.float64, slots=slots)
 
     made = choosing.search_covariances(
-        Moves(), model, prior_of, problem.slots.params, case.rows, jax.random.key(0)
+        Moves(), model, others, prior_of, problem.slots.params, case.rows, jax.random.key(0)
     )
     assert made.notes["covariance"]["found"] == found
     assert to_dict(made.covariance, COVARIANCES)["kind"] == found
+
+
+def test_what_the_other_parts_cannot_fit_is_not_looked_for():
+    objective = Objective(model=AUTO, family=vigmm.Conjugate(), estimator=vigmm.Natural())
+    assert api._others(objective) == list(AutoCovariance().others)
+    kernel = dataclasses.replace(objective, estimator=vigmm.Natural(kernel="pallas"))
+    assert api._others(kernel) == []
+    named = dataclasses.replace(objective, model=dataclasses.replace(AUTO, covariance=Full()))
+    assert api._others(named) == []
 
 
 @pytest.mark.parametrize("what", ["moves", "likelihood"])

@@ -2,7 +2,14 @@
 
 from vigmm.families.base import Blockwise, ClosedEntropy, Family, Guess, Implicit, Reparameterised
 from vigmm.families.blocks import Blocks, BlocksParams
-from vigmm.families.conjugate import Conjugate, ConjugateParams, guess, row_counts, untouched
+from vigmm.families.conjugate import (
+    Conjugate,
+    ConjugateParams,
+    guess,
+    row_counts,
+    row_counts_on_host,
+    untouched,
+)
 from vigmm.families.flow import Flow, FlowParams
 from vigmm.families.fullrank import FullRank, FullRankParams
 from vigmm.families.lowrank import LowRank, LowRankParams
@@ -30,6 +37,7 @@ __all__ = [
     "Reparameterised",
     "guess",
     "row_counts",
+    "row_counts_on_host",
     "untouched",
 ]
 

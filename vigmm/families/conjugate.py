@@ -23,6 +23,7 @@ from typing import Any, ClassVar, cast
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from vigmm.core.effort import once
@@ -34,7 +35,15 @@ from vigmm.families.factor import Factor
 from vigmm.models import Components, Mixture, Position, Prior, Sticks, sticks
 from vigmm.models.covariance import FreeStructure, StructurePosition
 
-__all__ = ["Conjugate", "ConjugateParams", "Posterior", "guess", "row_counts", "untouched"]
+__all__ = [
+    "Conjugate",
+    "ConjugateParams",
+    "Posterior",
+    "guess",
+    "row_counts",
+    "row_counts_on_host",
+    "untouched",
+]
 
 
 @state
@@ -231,6 +240,14 @@ def _moving(params: ConjugateParams) -> ConjugateParams:
 def row_counts(components: Any, prior: Prior) -> Float[Array, " K"]:
     """Expected rows of each component: additive pseudo-observations less those of the prior."""
     counts: Array = components.count - prior.components.mean_precision
+    return counts
+
+
+def row_counts_on_host(components: Any, prior: Prior) -> Float[np.ndarray, " K"]:
+    """`row_counts` for who reads them on the host: nothing is compiled, and no matrices are moved."""
+    counts: Float[np.ndarray, " K"] = np.asarray(components.count) - np.asarray(
+        prior.components.mean_precision
+    )
     return counts
 
 

@@ -38,7 +38,8 @@ Kind: TypeAlias = Literal["products", "squares", "square"]
 _MANY = 600
 
 Joint: TypeAlias = Callable[[Float[Array, "B D"], Float[Array, "B F"]], Float[Array, "S B K"]]
-"""From rows and their features to log joint densities; a function may use either."""
+"""From rows and their features to log joint densities; a function may use either. Products of many columns
+are not made (F = 0): there it has the rows."""
 
 
 def num_features(kind: Kind, dim: int) -> int:
@@ -79,25 +80,26 @@ def sweep(
         batch: weighted rows.
         tile: rows at a time.
     """
+    many = kind == "products" and num_features(kind, batch.x.shape[1]) > _MANY
 
     def one(piece: Batch) -> tuple[Array, Array]:
-        t = features(kind, piece.x)
+        # Not left to the compiler to leave out: with 256 columns they take seconds to trace.
+        t = piece.x[:, :0] if many else features(kind, piece.x)
         shares, log_norm = softmax(joint(piece.x, t), dim=piece.x.shape[1])
         value = jnp.sum(piece.weight[None] * log_norm, axis=-1)
-        return value, _moments(kind, piece.weight[None, :, None] * shares, piece.x, t)
+        heavy = piece.weight[None, :, None] * shares
+        return value, _products(heavy, piece.x) if many else einsum("sbk,bf->skf", heavy, t)
 
     found: tuple[Array, Array] = tiled_sum(one, batch, tile)
     return found
 
 
-def _moments(
-    kind: Kind, heavy: Float[Array, "S B K"], x: Float[Array, "B D"], t: Float[Array, "B F"]
-) -> Float[Array, "S K F"]:
-    """sum_b w_b r_bsk t(x_b)."""
-    if kind != "products" or t.shape[1] <= _MANY:
-        return einsum("sbk,bf->skf", heavy, t)
-    # Columns times shares are S K D numbers for a row, and their product with the rows has both halves of a
-    # symmetric matrix; but nothing of the size of the features, which are then left out, is made.
+def _products(heavy: Float[Array, "S B K"], x: Float[Array, "B D"]) -> Float[Array, "S K F"]:
+    """sum_b w_b r_bsk t(x_b) of the features "products", which are not made.
+
+    Columns times shares are S K D numbers for a row, and their product with the rows has both halves of a
+    symmetric matrix, but it is one product.
+    """
     weighed = jnp.swapaxes(heavy, 1, 2)[:, :, None] * x.T[None, None]
     rows, columns = np.triu_indices(x.shape[1])
     second = einsum("skib,bj->skij", weighed, x)[:, :, rows, columns]

@@ -21,6 +21,7 @@ from jaxtyping import Bool, Float, Int
 
 from vigmm.core import rng
 from vigmm.core.struct import require
+from vigmm.core.typing import PRNGKey
 from vigmm.data.moments import Standardizer
 from vigmm.posterior.draws import Draws, draw_blocks
 from vigmm.posterior.prediction import NOISE, score_blocks
@@ -38,7 +39,7 @@ NUM_DRAWS, LEVEL = 200, 0.95
 _SAME = 1e-3
 # The nearest peaks, to which ways are looked at: what is farther lies behind one of these.
 _NEIGHBOURS = 12
-# Where the valley of the average density is deeper than this, in nats, no draw is asked; the valley of a draw
+# Where the valley at the mean parameters is deeper than this, in nats, no draw is asked; the valley of a draw
 # must be deeper than rounding.
 _DEEP, _ROUNDING = 3.0, 1e-9
 
@@ -53,7 +54,7 @@ class Clusters:
         peaks: where the density of each cluster is highest.
         weights: posterior mean share of the rows.
         apart: probability that there is a valley between a cluster and the neighbour that it is least apart
-            from; 1 where it has no neighbour.
+            from; 1 where there is no neighbour, or a valley too deep (3 nats) to be doubted.
         level: what that probability is at least.
     """
 
@@ -102,9 +103,9 @@ def modal_clusters(posterior: Posterior, *, level: float, num_draws: int) -> Clu
     """Which components are one cluster; see `Posterior.clusters`."""
     require(0.5 <= level < 1, "level", "at least 0.5 and below 1", level)
     require(num_draws >= 20, "num_draws", ">= 20", num_draws)
-    draws = _drawn(posterior, num_draws)
-    mean = _each(draws, lambda leaf: leaf.mean(axis=0, keepdims=True))
-    likelihood, average = posterior.model.likelihood, Topography(posterior.model.likelihood, mean)
+    key = rng.stream(rng.root_key(posterior.seed), "clusters")
+    likelihood, mean = posterior.model.likelihood, _mean(posterior, key, num_draws)
+    average = Topography(likelihood, mean)
     tops, metric = average.climb(mean.means[0])
     first, peak = _distinct(tops, metric)
     pairs = _neighbours(tops[first], metric[first])
@@ -112,22 +113,23 @@ def modal_clusters(posterior: Posterior, *, level: float, num_draws: int) -> Clu
     valley = np.ones((len(first), len(first)))
     near = average.depths(along)[0] <= _DEEP if len(pairs) else np.zeros(0, bool)
     if near.any():
-        shown = np.mean(Topography(likelihood, draws).depths(along[near]) > _ROUNDING, axis=0)
+        # Drawn again rather than kept: with many columns covariances are gigabytes.
+        count = np.zeros(int(near.sum()))
+        for _, block in draw_blocks(posterior, key, num_draws):
+            count += np.sum(Topography(likelihood, block).depths(along[near]) > _ROUNDING, axis=0)
+        shown = count / num_draws
         valley[tuple(pairs[near].T)] = valley[tuple(pairs[near].T[::-1])] = shown
     group = _connected(valley < level)
     return _described(posterior, tops, average.heights(tops)[0], mean.weights[0], group, peak, valley, level)
 
 
-def _drawn(posterior: Posterior, num_draws: int) -> Draws:
-    """Draws in standardised units."""
-    key = rng.stream(rng.root_key(posterior.seed), "clusters")
-    blocks = [block for _, block in draw_blocks(posterior, key, num_draws)]
+def _mean(posterior: Posterior, key: PRNGKey, num_draws: int) -> Draws:
+    """The mean of draws, as one draw, in standardised units."""
     names = [field.name for field in dataclasses.fields(Draws)]
-    return Draws(**{name: np.concatenate([getattr(one, name) for one in blocks]) for name in names})
-
-
-def _each(draws: Draws, f: Any) -> Draws:
-    return Draws(**{field.name: f(getattr(draws, field.name)) for field in dataclasses.fields(Draws)})
+    sums: dict[str, Any] = dict.fromkeys(names, 0.0)
+    for _, block in draw_blocks(posterior, key, num_draws):
+        sums = {name: total + getattr(block, name).sum(axis=0, keepdims=True) for name, total in sums.items()}
+    return Draws(**{name: total / num_draws for name, total in sums.items()})
 
 
 def _distinct(

@@ -185,7 +185,7 @@ def covariance(manifest: dict[str, Any]) -> str:
 
     Example:
         >>> bounds = {"full": -95.0, "diag": -80.0}
-        >>> moves = {"covariance": {"found": "diag", "bounds": bounds}}
+        >>> moves = {"covariance": {"found": "diag", "bounds": bounds, "promised": {"diag": 20.0}}}
         >>> covariance({"model": {"covariance": {"kind": "auto"}}, "notes": {"moves": moves}})
         'diag, which the search chose: its bound is 15.0 nats above that of full'
     """
@@ -196,6 +196,8 @@ def covariance(manifest: dict[str, Any]) -> str:
     if told is None:
         return "full, for there was no search"
     found, bounds = told["found"], told["bounds"]
+    if not told["promised"]:
+        return f"{found}, for it costs little here: no other was asked for"
     words = f"{found}, which the search chose"
     for name in bounds.keys() - {found}:
         gain = bounds[found] - (math.nan if bounds[name] is None else bounds[name])

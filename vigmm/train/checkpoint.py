@@ -27,7 +27,7 @@ from vigmm.core.struct import require, spec
 
 __all__ = ["Checkpointing", "Checkpoints", "Saved", "Snapshot"]
 
-_SCHEMA = 1
+_SCHEMA = 2
 
 
 @spec

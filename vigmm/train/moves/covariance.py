@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from vigmm.core.specdict import to_dict
@@ -31,6 +31,7 @@ __all__ = ["search_covariances"]
 def search_covariances(
     moves: Moves,
     model: Mixture,
+    others: Sequence[Covariance],
     prior_of: Callable[..., Prior],
     params: ConjugateParams,
     data: Rows,
@@ -46,11 +47,13 @@ def search_covariances(
     Args:
         moves: budget, of each search.
         model: a mixture with a conjugate posterior; its number of components is the most there may be.
+        others: what its covariance may be in the place of what it is, structures of variances.
         prior_of: hyperparameters of a model, so many slots, and a factor of the covariances.
-        params: where the search begins, a posterior of ``model.settled``.
+        params: where the search begins, a posterior of the model.
         data: the rows.
         key: decides subsamples, directions and births.
-        total_weight: weight of the rows that `data` represent, for what is shown; its own by default.
+        total_weight: weight of the rows that `data` represent; its own by default. What these can pay for
+            decides whether the others are asked.
         max_seconds: the most seconds; what has been found by then is kept.
         progress: told after every round.
         interrupt: the request to stop.
@@ -58,7 +61,7 @@ def search_covariances(
     Returns:
         What the search with the highest bound has found.
     """
-    first, request, begun = model.settled, Request(interrupt, max_seconds), time.monotonic()
+    request, begun = Request(interrupt, max_seconds), time.monotonic()
 
     def one(model: Mixture, params: ConjugateParams) -> Found:
         left = None if max_seconds is None else max(0.0, max_seconds - (time.monotonic() - begun))
@@ -67,21 +70,21 @@ def search_covariances(
             total_weight=total_weight, max_seconds=left, progress=progress, interrupt=interrupt,
         )  # fmt: skip
 
-    found = one(first, params)
-    others: tuple[Covariance, ...] = getattr(model.covariance, "others", ())
+    found = one(model, params)
     if not others:
         return found
     bounds, promised = {_name(found.covariance): found.elbo}, {}
-    weight = data.total_weight() * found.rows_seen / data.x.shape[0]
-    able = math.isfinite(found.elbo) and costly(data.x.shape[1], found.notes["components"], weight)
+    able = math.isfinite(found.elbo) and costly(
+        data.x.shape[1], found.notes["components"], total_weight or data.total_weight()
+    )
     if able and not request.stopped():
-        models = [dataclasses.replace(first, covariance=other) for other in others]
-        values = _promises(moves, first, prior_of, found, models)
+        models = [dataclasses.replace(model, covariance=other) for other in others]
+        values = _promises(moves, model, prior_of, found, models)
         promised = {_name(one.covariance): value for one, value in zip(models, values, strict=True)}
         at, least = values.index(max(values)), least_gain(found.elbo, data.x.dtype)
         if values[at] > least:
             chosen = models[at]
-            start = restated(first, prior_of(first), params, chosen, prior_of(chosen))
+            start = restated(model, prior_of(model), params, chosen, prior_of(chosen))
             other = one(chosen, start)
             bounds[_name(other.covariance)] = other.elbo
             found = other if other.elbo > found.elbo + least else found

@@ -29,7 +29,7 @@ import jax.numpy as jnp
 from vigmm.core import rng
 from vigmm.core.typing import PRNGKey
 from vigmm.data.sampler import Minibatch, Rows
-from vigmm.families import ConjugateParams, row_counts
+from vigmm.families import ConjugateParams, row_counts_on_host
 from vigmm.families import factor as factors
 from vigmm.models import Mixture, Prior
 from vigmm.models.covariance import Covariance
@@ -100,7 +100,7 @@ def search(
     stages = moves.stages(data.x.shape[0])
     show.start(moves.rounds * len(stages), "search")
     # Whatever the start left empty is out of use.
-    counts = row_counts(*jax.device_get((params.components, prior_at(model.num_components))))
+    counts = row_counts_on_host(params.components, prior_at(model.num_components))
     roving = getattr(model.prior, "roving", None) if moves.spread else None
     if roving is not None:
         model = dataclasses.replace(model, prior=roving)

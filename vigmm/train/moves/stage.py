@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -20,7 +19,7 @@ from vigmm.core.effort import pass_work
 from vigmm.core.struct import require, spec
 from vigmm.core.typing import PRNGKey
 from vigmm.data.sampler import Rows
-from vigmm.families import row_counts
+from vigmm.families import row_counts_on_host
 from vigmm.models import Mixture, Prior
 from vigmm.train.interrupt import Interrupt, Preempted
 from vigmm.train.loop import Progress
@@ -202,7 +201,7 @@ class Stage:
     def _smallest(self, slots: Slots) -> float:
         """Rows of the K-th largest component."""
         prior = self._sized(slots.used.shape[0])[1]
-        counts = row_counts(*jax.device_get((slots.params.components, prior)))
+        counts = row_counts_on_host(slots.params.components, prior)
         return float(np.sort(counts)[::-1][self._most - 1]) if len(counts) >= self._most else 0.0
 
     def _halved(self, slots: Slots) -> Slots:

@@ -45,7 +45,8 @@ class ModelStart:
             themselves conjugate.
         divide: whether the rows are divided anew in any case. If not, the run starts from its own parameters
             where they mean the same: those of a conjugate posterior of such components, of rows that were
-            centred and scaled alike.
+            centred and scaled alike. A model whose covariance is `auto` begins with full matrices, whatever
+            the old posterior has: name its covariance to go on with it.
     """
 
     path: str | None = None
