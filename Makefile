@@ -62,9 +62,10 @@ test: install ## run the tests, but not the slow ones
 	$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile -m 'not slow' $(PYTEST_ARGS)
 
 # Apart: a process can map only so many compiled programs (see tests/conftest.py), and contracts compile the most.
+# By tests and not by files: half of the contracts are one file, and workers find each other's programs.
 # The order is that of tests/conftest.py: what takes longest first.
 test-slow: install ## run the slow tests only
-	$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile -m 'slow and contract' $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist worksteal -m 'slow and contract' $(PYTEST_ARGS)
 	$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile --no-loadscope-reorder -m 'slow and not contract' \
 	  $(PYTEST_ARGS)
 
