@@ -203,6 +203,8 @@ def _fit(recipe: _Recipe, source: Source, weight: Float[np.ndarray, " N"] | None
         first = _searched(
             recipe, intake, standardizer, prior_of, root, total_weight, clock, progress, hands,
             mesh=layout.own if layout else None,
+            # Bounds with components for a few rows far away say little of the structure of the others.
+            others=[] if seen.moments.ruled else _others(recipe.objective),
         )  # fmt: skip
         if config.stream:
             audit = shuffle_audit(source)
@@ -305,6 +307,7 @@ def _searched(
     progress: Progress | None,
     hands: _Hands,
     mesh: Mesh | None,
+    others: list[Covariance],
 ) -> First:
     """Where training begins: a start, and the components that the search finds a use for."""
     asked = recipe.objective.model
@@ -331,7 +334,7 @@ def _searched(
     if searched is None:
         return first
     found = search_covariances(
-        searched, model, _others(recipe.objective), prior_of, first.params, rows, rng.stream(root, "moves"),
+        searched, model, others, prior_of, first.params, rows, rng.stream(root, "moves"),
         total_weight=total_weight, max_seconds=recipe.config.max_seconds,
         progress=progress, interrupt=hands.interrupt,
     )  # fmt: skip

@@ -291,20 +291,23 @@ def test_passes_are_those_of_the_run():
 
 
 FULL = "full, which the search chose"
+ABOVE = "its bound is 3.0 nats above that of diag"
 
 
 @pytest.mark.parametrize(
-    ("asked", "bounds", "words"),
+    ("asked", "bounds", "promised", "words"),
     [
-        ("diag", None, "diag"),
-        ("auto", None, "full, for there was no search"),
-        ("auto", {"full": -9.0}, FULL),
-        ("auto", {"full": -9.0, "diag": -12.0}, f"{FULL}: its bound is 3.0 nats above that of diag"),
-        ("auto", {"full": -9.0, "diag": -8.5}, f"{FULL}: diag was tried"),
-        ("auto", {"full": -9.0, "diag": float("nan")}, f"{FULL}: diag was tried"),
+        ("diag", None, {}, "diag"),
+        ("auto", None, {}, "full, for no other was looked for"),
+        ("auto", {"full": -9.0}, {}, "full, for it costs little here: no other was asked for"),
+        ("auto", {"full": -9.0}, {"diag": -3.0}, FULL),
+        ("auto", {"full": -9.0, "diag": -12.0}, {"diag": 3.0}, f"{FULL}: {ABOVE}"),
+        ("auto", {"full": -9.0, "diag": -8.5}, {"diag": 3.0}, f"{FULL}: diag was tried"),
+        ("auto", {"full": -9.0, "diag": float("nan")}, {"diag": 3.0}, f"{FULL}: diag was tried"),
     ],
 )
-def test_the_covariance_in_words(asked, bounds, words):
-    moves = {} if bounds is None else {"covariance": {"found": "full", "bounds": bounds}}
+def test_the_covariance_in_words(asked, bounds, promised, words):
+    told = {"found": "full", "bounds": bounds, "promised": promised}
+    moves = {} if bounds is None else {"covariance": told}
     manifest = {"model": {"covariance": {"kind": asked}}, "notes": {"moves": moves}}
     assert covariance(manifest) == words

@@ -198,6 +198,6 @@ def test_quartiles_are_weighted_and_do_not_depend_on_the_chunk() -> None:
 
 def test_both_are_states() -> None:
     moments = compute_moments(ArraySource(NOISE))
-    assert len(jax.tree.leaves(moments)) == 8
+    assert len(jax.tree.leaves(moments)) == 9
     assert isinstance(jax.tree.map(lambda leaf: leaf, moments), Moments)
     assert len(jax.tree.leaves(Standardizer.from_moments(moments))) == 2

@@ -18,7 +18,8 @@ from vigmm.models import Diag, Dirichlet, Independent, Mixture, distribution
 from vigmm.optim import Fisher
 from vigmm.train import KMeansStart, Train
 
-pytestmark = pytest.mark.slow
+# 77 seconds on a quiet machine.
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
 DATA_SETS, ROWS, DRAWS, BINS = 200, 300, 99, 10
 SPREAD = 20.0  # prior sd of the means: clusters of unit sd overlap in few data sets, so q's form can be right

@@ -115,7 +115,6 @@ MISSED = {
     "rank 1": _FLAT,
     "rank 1, tiny": _FLAT,
     "rank 1, huge": _FLAT,
-    "every row twice": "pairs of equal rows look like evidence: four components, none of them mixed",
 }
 
 

@@ -39,6 +39,7 @@ class Moments:
         maximum: largest value of each column, over rows of positive weight.
         quartiles: of each column, over evenly spaced rows; empty where they were not looked at.
         one_unit: whether all columns are measured in one unit, so that they must be scaled alike.
+        ruled: whether gross outliers ruled a column, of which these are the moments without them.
     """
 
     count: float
@@ -49,6 +50,7 @@ class Moments:
     maximum: Float[np.ndarray, " D"]
     quartiles: Float[np.ndarray, "Q D"]
     one_unit: bool = False
+    ruled: bool = False
 
     def typical(self, dtype: Any) -> Moments:
         """The same, but of what most rows are like in columns that gross outliers rule.
@@ -75,7 +77,7 @@ class Moments:
         spread = np.minimum(np.maximum(spread, least * (self.maximum - self.minimum)), sd)
         cov = np.where(gross[:, None] | gross[None, :], 0.0, self.cov)
         cov[np.diag_indices_from(cov)] = np.where(gross, spread**2, np.diag(self.cov))
-        return dataclasses.replace(self, mean=np.where(gross, median, self.mean), cov=cov)
+        return dataclasses.replace(self, mean=np.where(gross, median, self.mean), cov=cov, ruled=True)
 
 
 @dataclass(frozen=True)

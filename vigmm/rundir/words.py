@@ -194,7 +194,7 @@ def covariance(manifest: dict[str, Any]) -> str:
         return asked
     told = manifest["notes"].get("moves", {}).get("covariance")
     if told is None:
-        return "full, for there was no search"
+        return "full, for no other was looked for"
     found, bounds = told["found"], told["bounds"]
     if not told["promised"]:
         return f"{found}, for it costs little here: no other was asked for"
