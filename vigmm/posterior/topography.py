@@ -56,14 +56,12 @@ class Topography:
     likelihood: Likelihood
     draws: Draws
 
-    @property
-    def _whiteners(self) -> Float[np.ndarray, "S K D D"]:
-        return np.linalg.inv(np.linalg.cholesky(self.draws.covariances))
-
     def _given(self) -> tuple[np.ndarray, ...]:
+        """Log weights, means, whiteners and the likelihood's coordinates."""
+        whiteners = np.linalg.inv(np.linalg.cholesky(self.draws.covariances))
         with np.errstate(divide="ignore"):  # a weight of zero has no density
             log_weights = np.log(self.draws.weights)
-        return log_weights, self.draws.means, self._whiteners, self.draws.own
+        return log_weights, self.draws.means, whiteners, self.draws.own
 
     def heights(self, x: Float[np.ndarray, "*B D"]) -> Float[np.ndarray, "S *B"]:
         """Log p(x) of each density."""
@@ -77,7 +75,7 @@ class Topography:
             for first in range(0, len(flat), size):
                 piece = flat[first : first + size]
                 padded = np.pad(piece, ((0, size - len(piece)), (0, 0)))
-                found.append(np.asarray(_heights(self.likelihood, *given, padded))[:, : len(piece)])
+                found.append(np.asarray(_heights(self.likelihood, given, padded))[:, : len(piece)])
         return np.concatenate(found, axis=1).reshape(-1, *x.shape[:-1])
 
     def climb(
@@ -85,14 +83,15 @@ class Topography:
     ) -> tuple[Float[np.ndarray, "B D"], Float[np.ndarray, "B D D"]]:
         """The peak of the first density above each place, by equation (2), and M there."""
         x, metric = x.copy(), np.empty((*x.shape, x.shape[1]))
-        log_weights, means, whiteners, own = (one[0] for one in self._given())
+        given = tuple(one[0] for one in self._given())
+        _, means, whiteners, _ = given
         precisions = np.swapaxes(whiteners, -1, -2) @ whiteners
         pulled = np.einsum("kde,ke->kd", precisions, means)
         active = np.arange(len(x))
         for _ in range(_MOST_STEPS):
             # Padded with places that stay where they are: one shape is compiled.
             with jax.enable_x64(True):
-                shares = np.asarray(_shares(self.likelihood, log_weights, means, whiteners, own, x))[active]
+                shares = np.asarray(_shares(self.likelihood, given, x))[active]
             metric[active] = np.einsum("bk,kde->bde", shares, precisions)
             step = np.linalg.solve(metric[active], (shares @ pulled)[..., None])[..., 0] - x[active]
             x[active] += step
@@ -142,37 +141,25 @@ def _log_joint(likelihood: Likelihood, given: Any, x: Float[Array, "B D"]) -> tu
     return log_weights[None] + value, -2.0 * back(jnp.ones_like(value))[0]
 
 
-def _work(likelihood: Likelihood, log_weights: Array, *given: Array) -> float:
+def _work(likelihood: Likelihood, given: tuple[Array, ...], x: Array) -> float:
     """Of a hundred calls."""
-    num = log_weights.shape[-1]
-    return 100.0 * (log_weights.size / num) * pass_work(given[-1].shape, num)
+    num = given[0].shape[-1]
+    return 100.0 * (given[0].size / num) * pass_work(x.shape, num)
 
 
 @program(_work, static_argnames=("likelihood",))
-def _heights(
-    likelihood: Likelihood,
-    log_weights: Float[Array, "S K"],
-    means: Float[Array, "S K D"],
-    whiteners: Float[Array, "S K D D"],
-    own: Float[Array, "S K E"],
-    x: Float[Array, "B D"],
-) -> Float[Array, "S B"]:
+def _heights(likelihood: Likelihood, given: Any, x: Float[Array, "B D"]) -> Float[Array, "S B"]:
+    """Log p(x) of S densities."""
+
     def one(given: Any) -> Array:
         return jax.nn.logsumexp(_log_joint(likelihood, given, x)[0], axis=-1)
 
-    found: Array = lax.map(one, (log_weights, means, whiteners, own))
+    found: Array = lax.map(one, given)
     return found
 
 
 @program(_work, static_argnames=("likelihood",))
-def _shares(
-    likelihood: Likelihood,
-    log_weights: Float[Array, " K"],
-    means: Float[Array, "K D"],
-    whiteners: Float[Array, "K D D"],
-    own: Float[Array, "K E"],
-    x: Float[Array, "B D"],
-) -> Float[Array, "B K"]:
-    """The a_k of equation (2)."""
-    log_joint, pull = _log_joint(likelihood, (log_weights, means, whiteners, own), x)
+def _shares(likelihood: Likelihood, given: Any, x: Float[Array, "B D"]) -> Float[Array, "B K"]:
+    """The a_k of equation (2), of one density."""
+    log_joint, pull = _log_joint(likelihood, given, x)
     return jax.nn.softmax(log_joint, axis=-1) * pull
