@@ -44,6 +44,7 @@ from vigmm.train import (
     Moves,
     Origin,
     Progress,
+    Request,
     Start,
     Train,
     first_params,
@@ -335,8 +336,8 @@ def _searched(
         return first
     found = search_covariances(
         searched, model, others, prior_of, first.params, rows, rng.stream(root, "moves"),
-        total_weight=total_weight, max_seconds=recipe.config.max_seconds,
-        progress=progress, interrupt=hands.interrupt,
+        total_weight=total_weight, progress=progress,
+        request=Request(hands.interrupt, recipe.config.max_seconds, hands.group),
     )  # fmt: skip
     clock.lap("search")
     return First(

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from vigmm.core import effort
-from vigmm.core.effort import LITTLE, SOME, once, pass_work, program
+from vigmm.core.effort import LITTLE, once, pass_work, program
 
 
 @program(lambda x, *, work: work, static_argnames="work")
@@ -23,18 +23,17 @@ def x():
 
 def test_the_effort_follows_the_work(x):
     assert jax.default_backend() == "cpu"
-    asked = (0.0, LITTLE, LITTLE + 1, SOME, SOME + 1)
-    chosen = [gram._chosen(x, work=work) for work in asked]
-    least, plain, usual = (gram._form(options) for options in (effort._LEAST, effort._PLAIN, effort._FULL))
-    assert chosen == [least, least, plain, plain, usual]
+    chosen = [gram._chosen(x, work=work) for work in (0.0, LITTLE, LITTLE + 1)]
+    least, usual = (gram._form(options) for options in (effort._LEAST, effort._USUAL))
+    assert chosen == [least, least, usual]
 
 
 def test_every_effort_computes_the_same(x):
-    values = [float(gram(x, work=work)) for work in (0.0, SOME, 2 * SOME)]
+    values = [float(gram(x, work=work)) for work in (0.0, 2 * LITTLE)]
     # A sum of 49 numbers in float32: each way of rounding is within 49 units in the last place.
     np.testing.assert_allclose(values, values[0], rtol=49 * np.finfo(np.float32).eps)
-    # Three, or fewer where this compiler does not know the options.
-    assert gram._cache_size() >= 2
+    # Two, or one where this compiler does not know the options.
+    assert gram._cache_size() >= 1
     gram.clear_cache()
     assert gram._cache_size() == 0
 

@@ -15,6 +15,7 @@ from sklearn import cluster
 
 import vigmm
 from vigmm.core import rng
+from vigmm.core.processes import Group
 from vigmm.data.sampler import Rows
 from vigmm.data.synthetic import gaussian_mixture
 from vigmm.families import Conjugate, ConjugateParams, untouched
@@ -33,8 +34,8 @@ from vigmm.models import (
     Tied,
     sticks,
 )
-from vigmm.train import LabelsStart, Moves, search
-from vigmm.train.interrupt import Interrupt
+from vigmm.train import LabelsStart, Moves, Request, search
+from vigmm.train.interrupt import Interrupt, Preempted
 from vigmm.train.moves.merge import choose, merge, pairs
 from vigmm.train.moves.mixture import Slots, ascend, assemble, read, resize, responsibilities
 from vigmm.train.moves.split import WAYS, split
@@ -357,9 +358,27 @@ def test_an_interrupt_ends_the_search_with_a_usable_posterior():
     x, _ = scattered(N)
     interrupt = Interrupt()
     interrupt.requested = True
-    found = searched(MODEL, x, np.zeros(N, int), interrupt=interrupt)
+    found = searched(MODEL, x, np.zeros(N, int), request=Request(interrupt))
     assert found.notes["stages"][0]["rounds"] == 0
     assert np.isfinite(np.asarray(found.params.components.second)).all()
+
+
+@dataclasses.dataclass(frozen=True)
+class _TwoProcesses(Group):
+    """This one, and another whose flags are these."""
+
+    others: tuple[bool, ...] = (False, False)
+
+    def any_of(self, *flags):
+        return tuple(a or b for a, b in zip(flags, self.others, strict=True))
+
+
+def test_processes_stop_together_whoever_is_asked_or_late():
+    assert not Request(seconds=1e6, group=_TwoProcesses()).stopped()
+    assert Request(seconds=0.0, group=_TwoProcesses()).stopped()
+    assert Request(seconds=1e6, group=_TwoProcesses(others=(True, False))).stopped()
+    with pytest.raises(Preempted, match="run the same command again"):
+        Request(group=_TwoProcesses(others=(False, True))).stopped()
 
 
 @pytest.mark.slow

@@ -26,7 +26,7 @@ from jaxtyping import Array, Float
 from vigmm.core.axes import sum_of_shares
 from vigmm.core.typing import Batch
 
-__all__ = ["choose_tile", "tiled_sum", "tiled_value"]
+__all__ = ["choose_tile", "lanes_of", "tiled_sum", "tiled_value"]
 
 # What is made of a tile, such as its B x K x D whitened rows, should stay in a core's cache. An accelerator
 # starts a kernel for each operation of a tile, and wants large ones: compiled for an H100, a pass over a
@@ -34,9 +34,10 @@ __all__ = ["choose_tile", "tiled_sum", "tiled_value"]
 # 64 MiB of vector memory.
 _TILE_BYTES = {"cpu": 4 * 2**20, "tpu": 64 * 2**20}
 _OTHER_TILE_BYTES = 256 * 2**20
-# Tiles in one turn of the loop. XLA's CPU runtime works on what is independent at the same time: on two cores
-# a pass over 200,000 x 16 with K = 20 takes 36 ms where one tile at a time takes 44.
-_LANES = 2
+# Tiles in one turn of the loop, where they are many. XLA's CPU runtime works on what is independent at the
+# same time: on two cores a pass over 200,000 x 16 with K = 20 takes 36 ms where one tile at a time takes 44.
+# But each lane is compiled, for a second of CPU, which a few tiles do not earn back.
+_LANES, _MANY_TILES = 2, 32
 
 
 def choose_tile(x: Float[Array, "B D"], width: int, *, backend: str | None = None) -> int:
@@ -60,6 +61,11 @@ def choose_tile(x: Float[Array, "B D"], width: int, *, backend: str | None = Non
     return min(x.shape[0], 1 << (fit.bit_length() - 1))
 
 
+def lanes_of(rows: int, tile: int) -> int:
+    """How many tiles are worked on at a time."""
+    return _LANES if rows > _MANY_TILES * tile else 1
+
+
 def tiled_sum(f: Callable[[Batch], Any], batch: Batch, tile: int) -> Any:
     """Sum of f over tiles of `batch`, on all devices (`vigmm.core.axes`); f is zero where the weight is zero.
 
@@ -70,8 +76,9 @@ def tiled_sum(f: Callable[[Batch], Any], batch: Batch, tile: int) -> Any:
     """
     if tile >= batch.x.shape[0]:
         return sum_of_shares(f(batch))
-    batch = _long_enough(batch, tile)
-    (rows, dim), span = batch.x.shape, _LANES * tile
+    lanes = lanes_of(batch.x.shape[0], tile)
+    batch = _long_enough(batch, lanes * tile)
+    (rows, dim), span = batch.x.shape, lanes * tile
     shapes = jax.eval_shape(f, jax.eval_shape(lambda: Batch(x=batch.x[:tile], weight=batch.weight[:tile])))
     zero = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
 
@@ -80,11 +87,11 @@ def tiled_sum(f: Callable[[Batch], Any], batch: Batch, tile: int) -> Any:
         # The last slice is taken where there are rows enough, and those that were read before count nothing:
         # a padded copy would be as large as the batch.
         due = turn * span
-        x = lax.dynamic_slice_in_dim(batch.x, due, span).reshape(_LANES, tile, dim)
+        x = lax.dynamic_slice_in_dim(batch.x, due, span).reshape(lanes, tile, dim)
         place = jnp.minimum(due, rows - span) + jnp.arange(span, dtype=jnp.int32)
         weight = jnp.where(place >= due, lax.dynamic_slice_in_dim(batch.weight, due, span), 0)
-        weight = weight.reshape(_LANES, tile)
-        made = [f(Batch(x=x[lane], weight=weight[lane])) for lane in range(_LANES)]
+        weight = weight.reshape(lanes, tile)
+        made = [f(Batch(x=x[lane], weight=weight[lane])) for lane in range(lanes)]
         # The sum of the lanes first: both are small against the total.
         term = jax.tree.map(lambda carried, *parts: functools.reduce(jnp.add, parts) - carried, excess, *made)
         new = jax.tree.map(jnp.add, total, term)
@@ -95,12 +102,12 @@ def tiled_sum(f: Callable[[Batch], Any], batch: Batch, tile: int) -> Any:
     return sum_of_shares(total)
 
 
-def _long_enough(batch: Batch, tile: int) -> Batch:
-    """Filled up to the rows of one turn, by copies of the last row with weight zero.
+def _long_enough(batch: Batch, span: int) -> Batch:
+    """Filled up to `span` rows, those of one turn, by copies of the last row with weight zero.
 
     Copies, because a likelihood may not be finite at a row of zeros, and 0 x inf is NaN.
     """
-    pad = max(_LANES * tile - batch.x.shape[0], 0)
+    pad = max(span - batch.x.shape[0], 0)
     return Batch(x=jnp.pad(batch.x, ((0, pad), (0, 0)), mode="edge"), weight=jnp.pad(batch.weight, (0, pad)))
 
 

@@ -13,16 +13,14 @@ from vigmm.config import Job
 from vigmm.estimators import Objective
 from vigmm.families import guess, untouched
 from vigmm.math.features import num_features
-from vigmm.math.tiles import choose_tile
+from vigmm.math.tiles import choose_tile, lanes_of
 from vigmm.models import DataScale
 from vigmm.train import step as steps
 
 __all__ = ["Floor", "Sizes", "draws", "floor", "num_monomials", "sizes", "working"]
 
-# Two tiles are worked on at a time, and each is made more of than its widest array: measured on CPU
-# (results/kernel.md: 12.6 and 14.0 MiB for tiles of 4) and from programs compiled for an H100 (817 and 1,060
-# MiB for tiles of 256).
-_LANES = 2
+# Of each tile that is worked on more is made than its widest array: measured on CPU (results/kernel.md: 12.6
+# and 14.0 MiB for two tiles of 4) and from programs compiled for an H100 (817 and 1,060 MiB for two of 256).
 _BESIDES = {"natural": 1.6, "meanfield": 2.1}
 
 
@@ -124,10 +122,9 @@ def working(job: Job, dim: int, rows: int, method: str, backend: str) -> int:
     across = draws(job) * job.model.num_components * dim
     shape: Any = jax.ShapeDtypeStruct((rows, dim), jnp.dtype(job.dtype))  # type: ignore[no-untyped-call]
     tile = choose_tile(shape, across, backend=backend)
-    lanes = _LANES if tile < rows else 1
     # Of few components the features of a row are what is widest.
     across = max(across, num_monomials(job, dim))
-    return int(lanes * tile * across * np.dtype(job.dtype).itemsize * _BESIDES[method])
+    return int(lanes_of(rows, tile) * tile * across * np.dtype(job.dtype).itemsize * _BESIDES[method])
 
 
 def _bytes(tree: Any) -> int:

@@ -3,7 +3,7 @@
 from vigmm.train.checkpoint import Checkpointing, Checkpoints, Saved, Snapshot
 from vigmm.train.interrupt import Interrupt, Preempted
 from vigmm.train.loop import Progress, Result, Train, train
-from vigmm.train.moves import Found, Moves, search, search_covariances
+from vigmm.train.moves import Found, Moves, Request, search, search_covariances
 from vigmm.train.plan import budget, default_optimizer, movable, plan, sample_size
 from vigmm.train.settle import settle
 from vigmm.train.starts import (
@@ -34,6 +34,7 @@ __all__ = [
     "Preempted",
     "Progress",
     "RandomStart",
+    "Request",
     "Result",
     "Saved",
     "Snapshot",

@@ -2,6 +2,6 @@
 
 from vigmm.train.moves.covariance import search_covariances
 from vigmm.train.moves.search import Found, search
-from vigmm.train.moves.stage import Moves
+from vigmm.train.moves.stage import Moves, Request
 
-__all__ = ["Found", "Moves", "search", "search_covariances"]
+__all__ = ["Found", "Moves", "Request", "search", "search_covariances"]

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -19,7 +18,6 @@ from vigmm.data.sampler import Rows
 from vigmm.families import ConjugateParams
 from vigmm.models import COVARIANCES, Mixture, Prior
 from vigmm.models.covariance import Covariance
-from vigmm.train.interrupt import Interrupt
 from vigmm.train.loop import Progress
 from vigmm.train.moves.promise import costly, promises, restated
 from vigmm.train.moves.search import Found, search
@@ -38,9 +36,8 @@ def search_covariances(
     key: PRNGKey,
     *,
     total_weight: float | None = None,
-    max_seconds: float | None = None,
     progress: Progress | None = None,
-    interrupt: Interrupt | None = None,
+    request: Request | None = None,
 ) -> Found:
     """As `search`, but a covariance that is left to the data is found too.
 
@@ -54,20 +51,18 @@ def search_covariances(
         key: decides subsamples, directions and births.
         total_weight: weight of the rows that `data` represent; its own by default. What these can pay for
             decides whether the others are asked.
-        max_seconds: the most seconds; what has been found by then is kept.
         progress: told after every round.
-        interrupt: the request to stop.
+        request: whether to stop, asked between moves; what has been found by then is kept.
 
     Returns:
         What the search with the highest bound has found.
     """
-    request, begun = Request(interrupt, max_seconds), time.monotonic()
+    request = request or Request()
 
     def one(model: Mixture, params: ConjugateParams) -> Found:
-        left = None if max_seconds is None else max(0.0, max_seconds - (time.monotonic() - begun))
         return search(
             moves, model, lambda slots: prior_of(model, slots), params, data, key,
-            total_weight=total_weight, max_seconds=left, progress=progress, interrupt=interrupt,
+            total_weight=total_weight, progress=progress, request=request,
         )  # fmt: skip
 
     found = one(model, params)

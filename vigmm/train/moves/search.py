@@ -33,7 +33,6 @@ from vigmm.families import ConjugateParams, row_counts_on_host
 from vigmm.families import factor as factors
 from vigmm.models import Mixture, Prior
 from vigmm.models.covariance import Covariance
-from vigmm.train.interrupt import Interrupt
 from vigmm.train.loop import Progress, Silent
 from vigmm.train.moves.mixture import EMPTY, Slots
 from vigmm.train.moves.stage import Moves, Request, Stage
@@ -73,9 +72,8 @@ def search(
     key: PRNGKey,
     *,
     total_weight: float | None = None,
-    max_seconds: float | None = None,
     progress: Progress | None = None,
-    interrupt: Interrupt | None = None,
+    request: Request | None = None,
 ) -> Found:
     """Change the number of components until no move raises the bound.
 
@@ -87,16 +85,14 @@ def search(
         data: the rows.
         key: decides subsamples, directions and births.
         total_weight: weight of the rows that `data` represent, for what is shown; its own by default.
-        max_seconds: the most seconds; what has been found by then is kept.
         progress: told after every round.
-        interrupt: the request to stop.
+        request: whether to stop, asked between moves; what has been found by then is kept.
 
     Returns:
         The posterior and what happened. Where fewer components are the same prior, it has only those in use,
         unless `Moves.keep` says otherwise.
     """
-    show = progress or Silent()
-    request = Request(interrupt, max_seconds)
+    show, request = progress or Silent(), request or Request()
     stages = moves.stages(data.x.shape[0])
     show.start(moves.rounds * len(stages), "search")
     # Whatever the start left empty is out of use.

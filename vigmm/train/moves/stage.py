@@ -16,6 +16,7 @@ import numpy as np
 
 from vigmm.core import rng
 from vigmm.core.effort import pass_work
+from vigmm.core.processes import ALONE, Group
 from vigmm.core.struct import require, spec
 from vigmm.core.typing import PRNGKey
 from vigmm.data.sampler import Rows
@@ -82,18 +83,31 @@ class Moves:
 
 
 class Request:
-    """Whether to stop: by hand, or because time is up."""
+    """Whether to stop: by hand, or because time is up.
 
-    def __init__(self, interrupt: Interrupt | None, seconds: float | None) -> None:
-        self._interrupt = interrupt
+    Args:
+        interrupt: the request by hand, if there can be one.
+        seconds: from now on; None for no limit.
+        group: processes that do the same search. Each has its own clock, and signals reach them at different
+            moments: they stop where the first of them would.
+    """
+
+    def __init__(
+        self, interrupt: Interrupt | None = None, seconds: float | None = None, group: Group = ALONE
+    ) -> None:
+        self._interrupt, self._group = interrupt, group
         self._end = math.inf if seconds is None else time.monotonic() + seconds
 
     def stopped(self) -> bool:
-        """It is asked for between moves."""
-        if self._interrupt is not None and self._interrupt.preempted:
+        """It is asked for between moves, by all processes at the same ones."""
+        hand = self._interrupt
+        stopped, preempted = self._group.any_of(
+            time.monotonic() > self._end or (hand is not None and hand.requested),
+            hand is not None and hand.preempted,
+        )
+        if preempted:
             raise Preempted("search", 0)
-        by_hand = self._interrupt is not None and self._interrupt.requested
-        return by_hand or time.monotonic() > self._end
+        return stopped
 
 
 def least_gain(elbo: float, dtype: Any) -> float:
