@@ -86,7 +86,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     options.repeats = (1 if options.brief else 3) if options.repeats is None else options.repeats
     options.quick = options.quick or options.brief
     options.deadline = 15.0 if options.brief and options.deadline is None else options.deadline
-    options.limit = options.limit or (240.0 if options.brief else 1800.0)
+    options.limit = options.limit or (150.0 if options.brief else 1800.0)
     if options.repeats < 1:
         parser.error(f"--repeats must be at least 1, got {options.repeats}")
     if options.rows is not None and options.rows < 1:

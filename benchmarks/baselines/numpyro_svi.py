@@ -45,7 +45,7 @@ class NumpyroSvi:
     rate: float = 0.01
     concentration: float = 1.0
     draws: int = 16
-    keep: int = 15
+    keep: int = 5
     _compiled: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)
 
     environment: ClassVar[str | None] = "numpyro"
