@@ -87,7 +87,7 @@ def test_kills_at_random_moments(place, stream):
     steps, kills, writing = [], 0, 0
     while kills < KILLS:
         process = subprocess.Popen(words, env=environment(place), stderr=subprocess.PIPE)
-        # From the first imports to the writing of results, of which one that goes on is about half as far away.
+        # From the first imports to the writing of results, to which one that goes on has about half the way.
         time.sleep(moments.uniform(0.05, 0.6 if any(steps[-1:]) else 1.05) * usual)
         process.send_signal(signal.SIGKILL)
         _, error = process.communicate(timeout=60)

@@ -15,6 +15,7 @@ from sklearn import cluster
 
 import vigmm
 from vigmm.core import rng
+from vigmm.core.effort import pass_work
 from vigmm.core.processes import Group
 from vigmm.data.sampler import Rows
 from vigmm.data.synthetic import gaussian_mixture
@@ -406,6 +407,12 @@ def test_stages_by_rows():
     assert Moves().stages(40_000) == (40_000,)
     assert Moves().stages(40_001) == (20_000, 40_001)
     assert Moves().stages(10**9) == (20_000, 200_000)
+    assert Moves(rows=10_000).stages(10**9) == (10_000,)
+    # A row of 64 columns under 20 and 100 components is dear, one of 16 under 20 is not.
+    dear, usual, dearest = (pass_work((1, dim), 2 * k) for dim, k in ((64, 20), (16, 20), (64, 100)))
+    assert Moves().stages(100_000, dear) == Moves().stages(100_000, dearest) == (20_000, 40_000)
+    assert Moves().stages(100_000, usual) == (20_000, 100_000)
+    assert Moves().stages(30_000, dearest) == (30_000,)
 
 
 @pytest.mark.slow

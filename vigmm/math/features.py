@@ -27,7 +27,7 @@ from jaxtyping import Array, Float
 from vigmm.core.typing import Batch
 from vigmm.math.linalg import einsum
 from vigmm.math.rows import FEW_COLUMNS, softmax
-from vigmm.math.tiles import tiled_sum
+from vigmm.math.tiles import LANES, tiled_sum
 
 __all__ = ["Joint", "Kind", "features", "num_features", "sweep"]
 
@@ -70,7 +70,7 @@ def features(kind: Kind, x: Float[Array, "B D"]) -> Float[Array, "B F"]:
 
 
 def sweep(
-    kind: Kind, joint: Joint, batch: Batch, tile: int
+    kind: Kind, joint: Joint, batch: Batch, tile: int, *, lanes: int = LANES
 ) -> tuple[Float[Array, " S"], Float[Array, "S K F"]]:
     """The sums (2) and (3) in one pass over the rows; not meant to be differentiated.
 
@@ -79,6 +79,7 @@ def sweep(
         joint: gives equation (1).
         batch: weighted rows.
         tile: rows at a time.
+        lanes: tiles that are worked on at a time.
     """
     many = kind == "products" and num_features(kind, batch.x.shape[1]) > _MANY
 
@@ -90,7 +91,7 @@ def sweep(
         heavy = piece.weight[None, :, None] * shares
         return value, _products(heavy, piece.x) if many else einsum("sbk,bf->skf", heavy, t)
 
-    found: tuple[Array, Array] = tiled_sum(one, batch, tile)
+    found: tuple[Array, Array] = tiled_sum(one, batch, tile, lanes=lanes)
     return found
 
 

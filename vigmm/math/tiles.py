@@ -26,7 +26,7 @@ from jaxtyping import Array, Float
 from vigmm.core.axes import sum_of_shares
 from vigmm.core.typing import Batch
 
-__all__ = ["choose_tile", "lanes_of", "tiled_sum", "tiled_value"]
+__all__ = ["LANES", "choose_tile", "tiled_sum", "tiled_value"]
 
 # What is made of a tile, such as its B x K x D whitened rows, should stay in a core's cache. An accelerator
 # starts a kernel for each operation of a tile, and wants large ones: compiled for an H100, a pass over a
@@ -34,10 +34,10 @@ __all__ = ["choose_tile", "lanes_of", "tiled_sum", "tiled_value"]
 # 64 MiB of vector memory.
 _TILE_BYTES = {"cpu": 4 * 2**20, "tpu": 64 * 2**20}
 _OTHER_TILE_BYTES = 256 * 2**20
-# Tiles in one turn of the loop, where they are many. XLA's CPU runtime works on what is independent at the
-# same time: on two cores a pass over 200,000 x 16 with K = 20 takes 36 ms where one tile at a time takes 44.
-# But each lane is compiled, for a second of CPU, which a few tiles do not earn back.
-_LANES, _MANY_TILES = 2, 32
+LANES = 2
+"""Tiles in one turn of the loop. XLA's CPU runtime works on what is independent at the same time: on two
+cores a pass over 200,000 x 16 with K = 20 takes 36 ms where one tile at a time takes 44. But each lane is
+compiled, for a second of CPU."""
 
 
 def choose_tile(x: Float[Array, "B D"], width: int, *, backend: str | None = None) -> int:
@@ -61,22 +61,17 @@ def choose_tile(x: Float[Array, "B D"], width: int, *, backend: str | None = Non
     return min(x.shape[0], 1 << (fit.bit_length() - 1))
 
 
-def lanes_of(rows: int, tile: int) -> int:
-    """How many tiles are worked on at a time."""
-    return _LANES if rows > _MANY_TILES * tile else 1
-
-
-def tiled_sum(f: Callable[[Batch], Any], batch: Batch, tile: int) -> Any:
+def tiled_sum(f: Callable[[Batch], Any], batch: Batch, tile: int, *, lanes: int = LANES) -> Any:
     """Sum of f over tiles of `batch`, on all devices (`vigmm.core.axes`); f is zero where the weight is zero.
 
     Args:
         f: maps a tile (a `Batch` of `tile` rows) to a pytree of arrays.
         batch: B weighted rows.
         tile: rows per tile.
+        lanes: tiles in one turn of the loop.
     """
     if tile >= batch.x.shape[0]:
         return sum_of_shares(f(batch))
-    lanes = lanes_of(batch.x.shape[0], tile)
     batch = _long_enough(batch, lanes * tile)
     (rows, dim), span = batch.x.shape, lanes * tile
     shapes = jax.eval_shape(f, jax.eval_shape(lambda: Batch(x=batch.x[:tile], weight=batch.weight[:tile])))

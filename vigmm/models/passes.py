@@ -31,7 +31,7 @@ from vigmm.core.typing import Batch
 from vigmm.math.features import Joint, sweep
 from vigmm.math.linalg import einsum
 from vigmm.math.rows import softmax
-from vigmm.math.tiles import choose_tile, tiled_sum, tiled_value
+from vigmm.math.tiles import LANES, choose_tile, tiled_sum, tiled_value
 from vigmm.models.covariance import Quadratic
 from vigmm.models.mixture import Components, Mixture
 
@@ -79,6 +79,7 @@ def gather(
     centre: Float[Array, "K D"],
     *,
     tile: int | None = None,
+    lanes: int = LANES,
     kernel: Kernel = "xla",
 ) -> tuple[Float[Array, ""], Any]:
     """sum_b w_b log sum_k exp(log joint), and the statistics of the responsibilities about `centre`.
@@ -89,6 +90,7 @@ def gather(
         batch: weighted rows, each of which is read once.
         centre: what the statistics are about.
         tile: rows at a time; None to choose. Kernels choose for themselves.
+        lanes: tiles that are worked on at a time.
         kernel: what makes the pass; the model must have passed `check`.
     """
     if kernel == "pallas":
@@ -104,7 +106,7 @@ def gather(
             stats = model.algebra.stats(piece.x, piece.weight[:, None] * shares, centre)
             return jnp.sum(piece.weight * log_norm), stats
 
-        found: tuple[Array, Any] = tiled_sum(one, batch, size)
+        found: tuple[Array, Any] = tiled_sum(one, batch, size, lanes=lanes)
         return found
 
     quick = _quadratic(model, batch)
@@ -113,7 +115,7 @@ def gather(
     many = jax.tree.map(lambda leaf: leaf[None], theta)
 
     def by_features(sloped: bool) -> tuple[Float[Array, ""], Any]:
-        value, moments = sweep(quick.features, _joint(model, many, batch, sloped), batch, size)
+        value, moments = sweep(quick.features, _joint(model, many, batch, sloped), batch, size, lanes=lanes)
         return value[0], quick.collect(moments[0], centre)
 
     sloped = _SLOPED[: 1 + quick.sloped]

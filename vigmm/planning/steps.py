@@ -13,7 +13,7 @@ from vigmm.config import Job
 from vigmm.estimators import Objective
 from vigmm.families import guess, untouched
 from vigmm.math.features import num_features
-from vigmm.math.tiles import choose_tile, lanes_of
+from vigmm.math.tiles import LANES, choose_tile
 from vigmm.models import DataScale
 from vigmm.train import step as steps
 
@@ -122,9 +122,10 @@ def working(job: Job, dim: int, rows: int, method: str, backend: str) -> int:
     across = draws(job) * job.model.num_components * dim
     shape: Any = jax.ShapeDtypeStruct((rows, dim), jnp.dtype(job.dtype))  # type: ignore[no-untyped-call]
     tile = choose_tile(shape, across, backend=backend)
+    lanes = LANES if tile < rows else 1
     # Of few components the features of a row are what is widest.
     across = max(across, num_monomials(job, dim))
-    return int(lanes_of(rows, tile) * tile * across * np.dtype(job.dtype).itemsize * _BESIDES[method])
+    return int(lanes * tile * across * np.dtype(job.dtype).itemsize * _BESIDES[method])
 
 
 def _bytes(tree: Any) -> int:

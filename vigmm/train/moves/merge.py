@@ -40,6 +40,7 @@ from vigmm.train.moves.mixture import (
     MOVES,
     Slots,
     assemble,
+    lanes_of,
     read,
     responsibilities,
     search_work,
@@ -81,8 +82,9 @@ def pairs(model: Mixture, prior: Prior, slots: Slots, rows: Rows) -> Pairs:
         return algebra.stats(piece.x, weighted, centre), own, overlap
 
     tile = tile_of(model, rows)
+    lanes = lanes_of(tile, rows)
     batch = Batch(x=rows.x, weight=rows.weight)
-    stats, own, overlap = tiled_sum(first_pass, batch, tile)
+    stats, own, overlap = tiled_sum(first_pass, batch, tile, lanes=lanes)
     counts = stats.count
     i, j = _partners(overlap, slots.used)
 
@@ -91,7 +93,7 @@ def pairs(model: Mixture, prior: Prior, slots: Slots, rows: Rows) -> Pairs:
         joint = resp[:, i] + resp[:, j]
         return jnp.sum(piece.weight[:, None] * xlogy(joint, joint), axis=0)
 
-    entropy = tiled_sum(second_pass, batch, tile) - own[i] - own[j]
+    entropy = tiled_sum(second_pass, batch, tile, lanes=lanes) - own[i] - own[j]
     weights = _weight_gain(prior.weights, slots.params.weights, counts, i, j)
     given = factors.given(model, prior, slots.params.factor)
     saved = factors.cost(model, prior, slots.params.factor)

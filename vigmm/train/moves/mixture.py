@@ -30,7 +30,7 @@ from vigmm.families import Conjugate, ConjugateParams, row_counts
 from vigmm.families import factor as factors
 from vigmm.families.factor import Factor
 from vigmm.math.rows import softmax
-from vigmm.math.tiles import choose_tile
+from vigmm.math.tiles import LANES, choose_tile
 from vigmm.models import Mixture, Prior, Sticks, passes, sticks
 
 __all__ = [
@@ -39,6 +39,7 @@ __all__ = [
     "Slots",
     "ascend",
     "assemble",
+    "lanes_of",
     "read",
     "resize",
     "responsibilities",
@@ -54,6 +55,7 @@ _STRETCH = 1.25
 _LEAST_LEFT = 0.5
 # A search makes about so many passes and tries about so many moves.
 _PASSES, MOVES = 500, 50
+_MANY_TILES = 32
 
 
 @state
@@ -72,6 +74,11 @@ class Slots:
 def tile_of(model: Mixture, rows: Rows) -> int:
     """Rows that are handled at a time."""
     return choose_tile(rows.x, model.num_components * rows.x.shape[1])
+
+
+def lanes_of(tile: int, rows: Rows) -> int:
+    """Tiles that are worked on at a time: a second lane takes a second to compile, which few do not earn."""
+    return LANES if rows.x.shape[0] > _MANY_TILES * tile else 1
 
 
 def read(model: Mixture, slots: Slots) -> tuple[Any, Any]:
@@ -129,7 +136,8 @@ def _visit(model: Mixture, prior: Prior, slots: Slots, rows: Rows) -> tuple[Any,
     """
     posterior, theta = read(model, slots)
     centre = posterior.components.loc
-    log_lik, stats = passes.gather(model, theta, Batch(x=rows.x, weight=rows.weight), centre)
+    lanes = lanes_of(tile_of(model, rows), rows)
+    log_lik, stats = passes.gather(model, theta, Batch(x=rows.x, weight=rows.weight), centre, lanes=lanes)
     terms = Conjugate().neg_kl(model, posterior, prior, slots.used)
     return stats, centre, once(log_lik + jax.tree.reduce(jnp.add, terms))
 

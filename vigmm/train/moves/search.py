@@ -27,6 +27,7 @@ import jax
 import jax.numpy as jnp
 
 from vigmm.core import rng
+from vigmm.core.effort import pass_work
 from vigmm.core.typing import PRNGKey
 from vigmm.data.sampler import Minibatch, Rows
 from vigmm.families import ConjugateParams, row_counts_on_host
@@ -93,7 +94,7 @@ def search(
         unless `Moves.keep` says otherwise.
     """
     show, request = progress or Silent(), request or Request()
-    stages = moves.stages(data.x.shape[0])
+    stages = moves.stages(data.x.shape[0], pass_work((1, data.x.shape[1]), 2 * model.num_components))
     show.start(moves.rounds * len(stages), "search")
     # Whatever the start left empty is out of use.
     counts = row_counts_on_host(params.components, prior_at(model.num_components))

@@ -24,7 +24,16 @@ from vigmm.data.sampler import Rows
 from vigmm.math.linalg import cholesky, einsum, tril_inverse
 from vigmm.math.tiles import tiled_sum
 from vigmm.models import Mixture, Prior
-from vigmm.train.moves.mixture import MOVES, Slots, assemble, read, responsibilities, search_work, tile_of
+from vigmm.train.moves.mixture import (
+    MOVES,
+    Slots,
+    assemble,
+    lanes_of,
+    read,
+    responsibilities,
+    search_work,
+    tile_of,
+)
 
 __all__ = ["WAYS", "split"]
 
@@ -91,7 +100,8 @@ def split(model: Mixture, prior: Prior, slots: Slots, rows: Rows, key: PRNGKey, 
         both = jnp.concatenate([jnp.where(above, 0.0, r), jnp.where(above, r, 0.0)], axis=-1)
         return model.algebra.stats(piece.x, both, centre)
 
-    return assemble(model, prior, slots.before, tiled_sum(one, batch, tile), centre)
+    stats = tiled_sum(one, batch, tile, lanes=lanes_of(tile, rows))
+    return assemble(model, prior, slots.before, stats, centre)
 
 
 def _unit(d: Float[Array, "H D"]) -> Float[Array, "H D"]:

@@ -34,6 +34,8 @@ __all__ = ["Moves", "Request", "Stage", "least_gain"]
 # compiling costs.
 _WORTH_HALVING = 1e9
 _SMALLEST = 32
+# In these operations too, half a second on two cores: the most that a pass of a later stage may take.
+_DEAR = 5e9
 _MERGE_STEPS = 5
 _DELETIONS = 3
 _TRIALS = 6
@@ -69,17 +71,26 @@ class Moves:
             require(getattr(self, name) >= 1, name, ">= 1", getattr(self, name))
         require(self.rounds >= 0, "rounds", ">= 0", self.rounds)
 
-    def stages(self, rows: int) -> tuple[int, ...]:
+    def stages(self, rows: int, work: float = 0.0) -> tuple[int, ...]:
         """Rows of each stage, for data of so many rows.
 
-        Few rows show the larger part of the structure, and their bound has fewer places to be stuck in.
+        Few rows show the larger part of the structure, and their bound has fewer places to be stuck in. A
+        search makes hundreds of passes, and training makes its own over all rows: where a row is dear, the
+        last stage has fewer.
+
+        Args:
+            rows: how many there are.
+            work: operations of a pass for each row, see `pass_work`.
 
         Example:
-            >>> Moves().stages(5_000), Moves().stages(3_000_000)
-            ((5000,), (20000, 200000))
+            >>> Moves().stages(5_000), Moves().stages(3_000_000), Moves().stages(3_000_000, work=1e5)
+            ((5000,), (20000, 200000), (20000, 50000))
         """
-        last = min(rows, self.rows)
-        return (last,) if last <= 2 * self.first_rows else (self.first_rows, last)
+        most = min(rows, self.rows)
+        if most <= 2 * self.first_rows:
+            return (most,)
+        affordable = max(2 * self.first_rows, int(_DEAR / work)) if work else most
+        return (self.first_rows, min(most, affordable))
 
 
 class Request:
