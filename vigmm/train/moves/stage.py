@@ -47,7 +47,7 @@ class Moves:
     """How the number of components is searched for.
 
     Args:
-        rows: the most rows that the bound is judged on.
+        rows: the most rows that the bound is judged on; fewer where a row is dear, see `stages`.
         first_rows: rows of the first stage, where there are many more.
         rounds: the most split rounds of a stage; a stage ends when every kind of cut has failed in a row.
         split_steps: coordinate steps that halves take before they may merge.
