@@ -418,7 +418,7 @@ def test_stages_by_rows():
 @pytest.mark.slow
 def test_a_search_in_stages(monkeypatch):
     x, _ = scattered(N)
-    monkeypatch.setattr(Moves, "stages", lambda moves, rows, **_: (100, rows))
+    monkeypatch.setattr(Moves, "stages", lambda moves, rows, *_: (100, rows))
     found = searched(MODEL, x, np.zeros(N, int))
     assert [stage["rows"] for stage in found.notes["stages"]] == [100, N]
     assert found.num_components == 3
