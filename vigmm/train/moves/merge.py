@@ -34,18 +34,16 @@ from vigmm.data.sampler import Rows
 from vigmm.families import factor as factors
 from vigmm.math.linalg import einsum
 from vigmm.math.special import log_beta
-from vigmm.math.tiles import tiled_sum
 from vigmm.models import Mixture, Prior, Sticks, sticks
 from vigmm.train.moves.mixture import (
     MOVES,
     Slots,
     assemble,
-    lanes_of,
     read,
     responsibilities,
+    row_sum,
     search_work,
     slot_work,
-    tile_of,
 )
 
 __all__ = ["Pairs", "choose", "merge", "pairs"]
@@ -81,10 +79,7 @@ def pairs(model: Mixture, prior: Prior, slots: Slots, rows: Rows) -> Pairs:
         overlap = einsum("bi,bj->ij", weighted, resp)
         return algebra.stats(piece.x, weighted, centre), own, overlap
 
-    tile = tile_of(model, rows)
-    lanes = lanes_of(tile, rows)
-    batch = Batch(x=rows.x, weight=rows.weight)
-    stats, own, overlap = tiled_sum(first_pass, batch, tile, lanes=lanes)
+    stats, own, overlap = row_sum(first_pass, model, rows)
     counts = stats.count
     i, j = _partners(overlap, slots.used)
 
@@ -93,7 +88,7 @@ def pairs(model: Mixture, prior: Prior, slots: Slots, rows: Rows) -> Pairs:
         joint = resp[:, i] + resp[:, j]
         return jnp.sum(piece.weight[:, None] * xlogy(joint, joint), axis=0)
 
-    entropy = tiled_sum(second_pass, batch, tile, lanes=lanes) - own[i] - own[j]
+    entropy = row_sum(second_pass, model, rows) - own[i] - own[j]
     weights = _weight_gain(prior.weights, slots.params.weights, counts, i, j)
     given = factors.given(model, prior, slots.params.factor)
     saved = factors.cost(model, prior, slots.params.factor)

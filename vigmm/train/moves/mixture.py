@@ -30,7 +30,7 @@ from vigmm.families import Conjugate, ConjugateParams, row_counts
 from vigmm.families import factor as factors
 from vigmm.families.factor import Factor
 from vigmm.math.rows import softmax
-from vigmm.math.tiles import LANES, choose_tile
+from vigmm.math.tiles import LANES, choose_tile, tiled_sum
 from vigmm.models import Mixture, Prior, Sticks, passes, sticks
 
 __all__ = [
@@ -39,10 +39,10 @@ __all__ = [
     "Slots",
     "ascend",
     "assemble",
-    "lanes_of",
     "read",
     "resize",
     "responsibilities",
+    "row_sum",
     "search_work",
     "slot_work",
     "tile_of",
@@ -76,7 +76,13 @@ def tile_of(model: Mixture, rows: Rows) -> int:
     return choose_tile(rows.x, model.num_components * rows.x.shape[1])
 
 
-def lanes_of(tile: int, rows: Rows) -> int:
+def row_sum(f: Callable[[Batch], Any], model: Mixture, rows: Rows) -> Any:
+    """Sum of f over tiles of the rows, see `tiled_sum`."""
+    tile = tile_of(model, rows)
+    return tiled_sum(f, Batch(x=rows.x, weight=rows.weight), tile, lanes=_lanes(tile, rows))
+
+
+def _lanes(tile: int, rows: Rows) -> int:
     """Tiles that are worked on at a time: a second lane takes a second to compile, which few do not earn."""
     return LANES if rows.x.shape[0] > _MANY_TILES * tile else 1
 
@@ -136,8 +142,8 @@ def _visit(model: Mixture, prior: Prior, slots: Slots, rows: Rows) -> tuple[Any,
     """
     posterior, theta = read(model, slots)
     centre = posterior.components.loc
-    lanes = lanes_of(tile_of(model, rows), rows)
-    log_lik, stats = passes.gather(model, theta, Batch(x=rows.x, weight=rows.weight), centre, lanes=lanes)
+    batch, tile = Batch(x=rows.x, weight=rows.weight), tile_of(model, rows)
+    log_lik, stats = passes.gather(model, theta, batch, centre, tile=tile, lanes=_lanes(tile, rows))
     terms = Conjugate().neg_kl(model, posterior, prior, slots.used)
     return stats, centre, once(log_lik + jax.tree.reduce(jnp.add, terms))
 

@@ -22,15 +22,14 @@ from vigmm.core.effort import program
 from vigmm.core.typing import Batch, PRNGKey
 from vigmm.data.sampler import Rows
 from vigmm.math.linalg import cholesky, einsum, tril_inverse
-from vigmm.math.tiles import tiled_sum
 from vigmm.models import Mixture, Prior
 from vigmm.train.moves.mixture import (
     MOVES,
     Slots,
     assemble,
-    lanes_of,
     read,
     responsibilities,
+    row_sum,
     search_work,
     tile_of,
 )
@@ -60,8 +59,6 @@ def split(model: Mixture, prior: Prior, slots: Slots, rows: Rows, key: PRNGKey, 
     loc, covs = model.structure.moments(model.algebra.gaussian_fit(posterior.components)[0], dim)
     loc, root = loc[:half], cholesky(covs[:half])
     whitener = tril_inverse(root)
-    tile = tile_of(model, rows)
-    batch = Batch(x=rows.x, weight=rows.weight)
     noise = jax.random.normal(key, (half, dim), rows.x.dtype)
 
     def whiten(x: Float[Array, "B D"]) -> Float[Array, "B H D"]:
@@ -86,7 +83,8 @@ def split(model: Mixture, prior: Prior, slots: Slots, rows: Rows, key: PRNGKey, 
             best = jnp.argmax(score, axis=0)
             return jnp.take_along_axis(score, best[None], axis=0)[0], piece.x[best]
 
-        far = _best_rows(one, batch, tile, key)
+        batch = Batch(x=rows.x, weight=rows.weight)
+        far = _best_rows(one, batch, tile_of(model, rows), key)
         d = einsum("hji,hjk,hk->hi", whitener, whitener, far - loc)
         return d, 0.5 * jnp.sum(d * (far - loc), axis=-1)
 
@@ -100,8 +98,7 @@ def split(model: Mixture, prior: Prior, slots: Slots, rows: Rows, key: PRNGKey, 
         both = jnp.concatenate([jnp.where(above, 0.0, r), jnp.where(above, r, 0.0)], axis=-1)
         return model.algebra.stats(piece.x, both, centre)
 
-    stats = tiled_sum(one, batch, tile, lanes=lanes_of(tile, rows))
-    return assemble(model, prior, slots.before, stats, centre)
+    return assemble(model, prior, slots.before, row_sum(one, model, rows), centre)
 
 
 def _unit(d: Float[Array, "H D"]) -> Float[Array, "H D"]:
