@@ -382,8 +382,8 @@ def same(found: Path, expected: Path) -> None:
 
 
 def halted(process: subprocess.Popen) -> bool:
-    """Whether it stands still; False if it has ended."""
-    process.send_signal(signal.SIGSTOP)
+    """Whether it stands still; False if it has ended. Its exit code is left for `wait`."""
+    os.kill(process.pid, signal.SIGSTOP)
     state = os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
     return state.si_code == os.CLD_STOPPED
 
@@ -395,8 +395,8 @@ def half_written(folder: Path) -> set[tuple[Path, int]]:
 
 def kill_at_random(process: subprocess.Popen, out: Path, moments: random.Random) -> bool:
     """Soon after something new is there; False if the process has ended before."""
-    before = set(listing(out)) if out.exists() else set()
-    while process.poll() is None and (set(listing(out)) if out.exists() else set()) <= before:
+    before = set(listing(out))
+    while process.poll() is None and set(listing(out)) <= before:
         time.sleep(0.002)
     time.sleep(moments.uniform(0, 0.05))
     process.kill()
@@ -404,14 +404,12 @@ def kill_at_random(process: subprocess.Popen, out: Path, moments: random.Random)
 
 
 def kill_in_a_file(process: subprocess.Popen, out: Path, moments: random.Random) -> bool:
-    """While a file is half written, which is looked for while the process stands still and cannot end it."""
+    """While a file is half written, looked for while the process stands still; False if it ended before."""
     before = half_written(out)
-    while halted(process):
-        if half_written(out) - before:
-            process.kill()
-            return process.wait(timeout=30) == -signal.SIGKILL
-        process.send_signal(signal.SIGCONT)
+    while halted(process) and not half_written(out) - before:
+        os.kill(process.pid, signal.SIGCONT)
         time.sleep(moments.uniform(0, 0.005))
+    process.kill()
     return process.wait(timeout=30) == -signal.SIGKILL
 
 
